@@ -1,0 +1,39 @@
+/* fs/fuse/session.h — a mounted volume: the FUSE low-level session over struct volume.
+ *
+ * Threads: libfuse's workers (plain reads of one /dev/fuse descriptor; no clone_fd, no io_uring, so that a mount can
+ * outlive its daemon later). A node id is inode number + (content generation << INO_BITS); st_ino is the inode number.
+ * Names changed by others reach the kernel by FUSE_NOTIFY_INC_EPOCH, which takes no lock; attributes by inval_inode
+ * without a range. Without epochs in the kernel (< 6.16) names are not cached on a volume with other replicas.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/volume.h"
+
+struct session;
+
+struct session_options {
+    const char *mountpoint; /* exists, is a directory */
+    const char *name;       /* shown as the source in /proc/mounts: whiskfs:NAME */
+    bool passthrough;       /* where kernel and library can */
+    unsigned max_threads;   /* 0: 64 */
+};
+
+/* Counted where bytes are served; page cache hits and passed-through I/O are the kernel's and not seen here. */
+struct session_counters {
+    _Atomic uint64_t opens_passthrough, opens_cached;
+    _Atomic uint64_t read_bytes, read_requests, write_bytes, write_requests;
+    _Atomic uint64_t wait_ns; /* time that requests waited for other hosts */
+    _Atomic uint64_t requests, errors;
+};
+
+/* Mounts and serves on threads of its own. A stale mount of a dead daemon at the mountpoint is unmounted first. */
+MUST_USE int session_start(struct volume *volume, const struct session_options *options, struct session **ret_session);
+/* Unmounts (lazily when busy), waits until requests in flight are answered, joins. */
+void session_stop(struct session *session);
+const struct session_counters *session_counters(const struct session *session);
+bool session_has_passthrough(const struct session *session);
+/* Another host joined or left: what the kernel cached without limit is made to ask again. */
+void session_expire(struct session *session);

@@ -1,0 +1,33 @@
+/* fs/identity.h — who asked: hosts and requests.
+ *
+ * A host's id is XXH3-64 of its name, the name that its certificate carries. 0 is nobody. A collision between two
+ * names of one cluster is refused where hosts become known (membership).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct host_id {
+    uint64_t n;
+};
+
+#define NO_HOST ((struct host_id){0})
+
+struct host_id host_id_of(const char *name);
+
+static inline bool host_equal(struct host_id a, struct host_id b)
+{
+    return a.n == b.n;
+}
+
+/* The identity of a request, carried by the log entry it leads to. A request whose identity is in the log or the
+ * state gets the recorded outcome: it is answered, not done twice. */
+struct identity {
+    struct host_id host;
+    uint64_t session; /* drawn at random when the volume is mounted or opened on that host */
+    uint64_t unique;  /* the kernel's `unique` without the resend bit; odd numbers: the daemon's own requests */
+};
+
+/* FUSE_UNIQUE_RESEND of linux/fuse.h: set on a request that the kernel hands out again. */
+#define UNIQUE_RESEND_BIT (1ULL << 63)
