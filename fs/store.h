@@ -85,10 +85,13 @@ MUST_USE bool content_wait(struct content *content, uint64_t first, uint64_t n, 
 
 /* Makes the drawn copy the own file of this host (OPEN_WRITE was granted). Existing references see it too. */
 MUST_USE int content_own(struct content *content);
-/* Before a write through the daemon: brings in the blocks that the write covers only in part. */
+/* Before a write through the daemon: brings in the blocks that the write covers only in part and keeps fills away
+ * from those that it covers whole. Every success is ended by one content_wrote. */
 MUST_USE int content_prepare_write(struct content *content, uint64_t offset, uint64_t size, int64_t deadline_ns);
-/* After bytes were written through content_fd(): the blocks they cover are present. */
-void content_wrote(struct content *content, uint64_t offset, uint64_t size);
+/* Ends what content_prepare_write(offset, size) began. written: what the write through content_fd() returned, or a
+ * negative errno. What was written is present now. Returns what to answer the caller: written, or less where a write cut
+ * short ended inside a block that was missing (that block stays missing), or a negative errno. */
+MUST_USE int64_t content_wrote(struct content *content, uint64_t offset, uint64_t size, int64_t written);
 /* ftruncate that keeps the map right: a missing tail block is brought in first. */
 MUST_USE int content_truncate(struct content *content, uint64_t size, int64_t deadline_ns);
 /* fdatasync of the bytes, then of the map. */
