@@ -32,6 +32,10 @@ def jars():
     return directory
 
 
+def java(*arguments):
+    return ["java", *JVM, "-cp", f"{jars()}/*", *arguments]
+
+
 def write_properties(path, address, data):
     template = os.path.join(c.REPOSITORY, "tests", "lib", "kafka", "server.properties.in")
     with open(template, encoding="utf-8") as file:
@@ -46,8 +50,8 @@ def format_data(node):
     formatted = os.path.join(cache(), f"formatted-{version}")
     data = node.file("data")
     if not os.path.isdir(formatted):
-        result = subprocess.run(["java", *JVM, "-cp", f"{jars()}/*", "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID,
-                                 "-c", node.file("server.properties")], capture_output=True, text=True, check=False)
+        argv = java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", node.file("server.properties"))
+        result = subprocess.run(argv, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise ClusterError(f"cannot format Kafka's data directory: {result.stdout}{result.stderr}")
         private = f"{formatted}.{os.getpid()}"
@@ -64,7 +68,7 @@ def start(node):
     if not os.path.isdir(node.file("data")):
         write_properties(node.file("server.properties"), node.address, node.file("data"))
         format_data(node)
-    node.start_service(SERVICE, ["java", *JVM, "-cp", f"{jars()}/*", "kafka.Kafka", node.file("server.properties")], "log")
+    node.start_service(SERVICE, java("kafka.Kafka", node.file("server.properties")), "log")
     wait_ready(node)
 
 

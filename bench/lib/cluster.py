@@ -35,6 +35,7 @@ DAEMON = "whiskfsd"
 KAFKA = "kafka"
 SWITCH = "switch"
 FIRST_EXTRA = 200
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOSTS_MAX = 99
 
 START_TIMEOUT_S = 20
@@ -67,6 +68,16 @@ def start_time(pid):
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Signals that end this program wait until the block is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Node:
@@ -102,6 +113,10 @@ class Node:
     def create(self):
         for part in ("run", "ow", "state"):
             os.makedirs(self.file(part))
+        with uninterrupted():  # no process without a note of it
+            self._create_noted()
+
+    def _create_noted(self):
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
@@ -126,6 +141,7 @@ class Node:
                 os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
                 os.dup2(log, 1)
                 os.dup2(log, 2)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
                 os.execv(sys.executable, [sys.executable, "-B", "-E", "-S", os.path.join(HERE, "hostinit.py"),
                                           self.directory, self.name])
             os.write(report, str(pid).encode())
@@ -233,7 +249,7 @@ class Cluster:
             with open(os.path.join(cluster.directory, "cluster.json"), encoding="utf-8") as file:
                 cluster.settings = json.load(file)
         except OSError:
-            raise ClusterError(f"there is no cluster '{name}': make it with 'bench/cluster up N --name {name}'") from None
+            raise ClusterError(f"there is no cluster '{name}': 'bench/cluster up N --name {name}' makes it") from None
         return cluster
 
     def save(self):
@@ -250,7 +266,7 @@ class Cluster:
 
     def node(self, name):
         if name not in self.settings["nodes"]:
-            raise ClusterError(f"cluster '{self.name}' has no host '{name}'; it has {', '.join(self.settings['nodes'])}")
+            raise ClusterError(f"cluster '{self.name}' has no '{name}'; it has {', '.join(self.settings['nodes'])}")
         return Node(self, name)
 
     def host(self, name):
@@ -271,7 +287,7 @@ class Cluster:
         try:
             os.mkdir(self.directory, 0o755)
         except FileExistsError:
-            raise ClusterError(f"cluster '{self.name}' exists already (bench/cluster down --name {self.name})") from None
+            raise ClusterError(f"cluster '{self.name}' exists: 'bench/cluster down --name {self.name}' ends it") from None
         try:
             self._make(count, rate, kafka, overrides, extras, owner, build)
             if kafka:
@@ -331,8 +347,12 @@ class Cluster:
                          stderr=subprocess.DEVNULL)
 
     def down(self):
-        """Ends everything and removes the directory. Returns the hosts whose daemon did not stop when asked."""
-        stubborn = self._stop_daemons_kindly()
+        """Ends everything and removes the directory. Returns what was wrong with how daemons ended, sentences."""
+        with uninterrupted():
+            return self._down()
+
+    def _down(self):
+        complaints = self._stop_daemons_kindly()
         names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
         pids = [pid for pid in (Node(self, name).pid() for name in names) if pid]
         for pid in pids:
@@ -343,7 +363,7 @@ class Cluster:
         shutil.rmtree(self.directory, ignore_errors=True)
         if os.path.isdir(self.directory):  # a process was just writing its last file
             shutil.rmtree(self.directory)
-        return stubborn
+        return complaints
 
     def _stop_daemons_kindly(self):
         asked = []
@@ -354,12 +374,15 @@ class Cluster:
                     node.signal(DAEMON, signal.SIGCONT)
                     node.signal(DAEMON, signal.SIGTERM)
                     asked.append(node)
-        stubborn = []
+        complaints = []
         for node in asked:
             with contextlib.suppress(ClusterError):
                 if not node.wait_ended(DAEMON, STOP_TIMEOUT_S):
-                    stubborn.append(node.name)
-        return stubborn
+                    complaints.append(f"{node.name}: whiskfsd did not stop when asked and was killed\n{node.log_tail()}")
+                elif node.service(DAEMON)["status"] != 0:
+                    status = node.service(DAEMON)["status"]
+                    complaints.append(f"{node.name}: whiskfsd ended with status {status}\n{node.log_tail()}")
+        return complaints
 
     # -- daemons --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,150 @@
+# Vocabulary of the integration tests; they are bash scripts that source this first:
+#
+#   . "$(dirname "$0")/lib.sh"
+#   cluster_up 2 --no-kafka
+#   on h1 whiskfs volume create v
+#   wait_until 'on h2 test -e /mnt/ow/v/file' 10
+#
+# Every command that fails ends the test. Whatever happens, the cluster goes away; when the test failed, the daemons'
+# logs are shown first. Exit code 77: cannot run here. Nothing here sleeps except to poll a condition.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+readonly repository
+readonly cluster=$repository/bench/cluster
+export WHISKFS_BUILD=${WHISKFS_BUILD:-$repository/build/dev}
+
+cleanups=()
+cluster_directory=
+
+say() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+}
+
+skip() {
+    say "skipped: $*"
+    exit 77
+}
+
+fail() {
+    say "FAILED (line ${BASH_LINENO[-2]}): $*"
+    exit 1
+}
+
+# requires COMMAND…: skips the test where one of them is missing.
+requires() {
+    local command
+    for command; do
+        command -v "$command" >/dev/null || skip "there is no $command"
+    done
+}
+
+# cleanup_fn COMMAND…: runs at the end, however it ends; the last one first.
+cleanup_fn() {
+    local quoted
+    printf -v quoted '%q ' "$@"
+    cleanups+=("$quoted")
+}
+
+leave() {
+    local status=$? i
+    trap - EXIT
+    set +e
+    if ((status != 0 && status != 77)); then
+        show_logs
+    fi
+    for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do
+        eval "${cleanups[i]}" || status=$((status == 0 || status == 77 ? 1 : status))
+    done
+    exit "$status"
+}
+trap leave EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'say "FAILED (line $LINENO): $BASH_COMMAND"' ERR
+set -E
+
+show_logs() {
+    local log
+    for log in "$cluster_directory"/h*/log; do
+        [[ -e $log ]] || continue
+        printf -- '---- the end of %s\n' "${log#"$cluster_directory"/}" >&2
+        tail -n 40 "$log" >&2
+    done
+}
+
+# cluster_up N [options of bench/cluster up]: hosts h1…hN, with daemons that answer. One cluster per test.
+cluster_up() {
+    [[ $(id -u) == 0 ]] || skip "hosts are made of namespaces, which needs root"
+    requires nsenter setpriv ip tc nft python3 curl
+    WHISKFS_CLUSTER=$(basename "$0" .sh)-$$
+    export WHISKFS_CLUSTER
+    "$cluster" up "$@" --owner $$ >/dev/null
+    cleanup_fn "$cluster" down
+    cluster_directory=$("$cluster" directory)
+}
+
+# on HOST COMMAND…: runs it there, as root, in /.
+on() {
+    local pid
+    read -r pid _ <"$cluster_directory/$1/pid"
+    shift
+    # shellcheck disable=SC2086 # the limit of within() is a word or nothing
+    PATH=$WHISKFS_BUILD/client:$PATH ${within_limit:+timeout -k 1 $within_limit} \
+        nsenter -t "$pid" -n -m -u -p -- setpriv --pdeathsig KILL -- env -C / "$@"
+}
+
+# within SECONDS COMMAND…: the test fails when the command is not done by then; else its exit code.
+within() {
+    local within_limit=$1 status=0
+    shift
+    if [[ $(type -t "$1") == function ]]; then
+        "$@" || status=$?
+    else
+        timeout -k 1 "$within_limit" "$@" || status=$?
+    fi
+    ((status != 124 && status != 137)) || fail "not done within $within_limit s: $*"
+    return "$status"
+}
+
+# wait_until CONDITION SECONDS: polls until the condition, a piece of shell, is true.
+wait_until() {
+    local deadline=$((SECONDS + $2 + 1))
+    until eval "$1" 2>/dev/null; do
+        ((SECONDS < deadline)) || fail "not true within $2 s: $1"
+        sleep 0.05
+    done
+}
+
+# metric HOST NAME: its value; without labels in NAME the sum of all its series; 0 when there is none.
+metric() {
+    on "$1" curl -sS --max-time 5 http://127.0.0.1:9433/metrics |
+        awk -v name="$2" '$1 == name || index($1, name "{") == 1 { sum += $2 } END { printf "%.15g\n", sum }'
+}
+
+# is_same WANTED GOT: fails with both when they differ.
+is_same() {
+    [[ $1 == "$2" ]] || fail "wanted '$1', got '$2'"
+}
+
+# refused COMMAND…: the command must fail.
+refused() {
+    if "$@"; then
+        fail "succeeded, and should not: $*"
+    fi
+}
+
+# sum_on HOST FILE: the SHA-256 of a file as that host sees it.
+sum_on() {
+    on "$1" sha256sum "$2" | cut -d ' ' -f 1
+}
+
+# no_errors_in_logs [EXCEPT_REGEX]: no daemon logged an error.
+no_errors_in_logs() {
+    local found
+    found=$(grep -nE '(^|[^a-z_])error([^a-z_]|$)|Sanitizer|CHECK' "$cluster_directory"/h*/log | grep -vE "${1:-^$}" || true)
+    [[ -z $found ]] || fail "errors in the logs: $found"
+}
