@@ -1,0 +1,313 @@
+#define HASH_NONFATAL_OOM 1
+#include "daemon/openwhisk/predictor.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "daemon/openwhisk/balancer.h"
+
+/* One run of a sequence: what is known of its latest step. */
+struct run {
+    UT_hash_handle hh;      /* by cause; in order of the last step: the head is the oldest */
+    UT_hash_handle hh_step; /* by the latest step's activation id */
+    char cause[OW_ID_SIZE];
+    char step_id[OW_ID_SIZE];
+    char namespace_name[OW_NAME_SIZE];
+    char action[OW_ACTION_SIZE];
+    unsigned step;     /* index of the latest step */
+    unsigned invoker;  /* that it was sent to */
+    int64_t last_ms;   /* when its message was seen */
+    int64_t result_ms; /* when its acknowledgement was; -1: not yet */
+    bool is_predicted;
+    struct prediction predicted;
+};
+
+struct invoker {
+    int64_t ping_ms; /* INT64_MIN: never */
+    bool is_enabled;
+    char unique_name[OW_INSTANCE_SIZE];
+};
+
+struct predictor {
+    struct predictor_config config;
+    struct balancer balancer;
+    struct transitions *transitions;
+    struct run *by_cause;
+    struct run *by_step;
+    struct invoker
+        *invokers; /* [n_invokers]; ids that were never seen count as down, as in the balancer */
+    unsigned n_invokers;
+    uint64_t n_evicted, n_checked, n_action_right, n_invoker_right;
+};
+
+int predictor_new(const struct predictor_config *config, struct predictor **ret_predictor)
+{
+    AUTO(predictor_freep) struct predictor *p = calloc(1, sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    p->config = *config;
+    balancer_init(&p->balancer, config->managed_fraction, config->blackbox_fraction);
+    int r = transitions_new(config->max_actions, &p->transitions);
+    if (r < 0)
+        return r;
+    *ret_predictor = TAKE(p);
+    return 0;
+}
+
+static void run_drop(struct predictor *p, struct run *run)
+{
+    HASH_DELETE(hh, p->by_cause, run);
+    if (run->hh_step.tbl)
+        HASH_DELETE(hh_step, p->by_step, run);
+    free(run);
+}
+
+void predictor_free(struct predictor *p)
+{
+    if (!p)
+        return;
+    while (p->by_cause)
+        run_drop(p, p->by_cause);
+    transitions_free(p->transitions);
+    balancer_done(&p->balancer);
+    free(p->invokers);
+    free(p);
+}
+
+/* Ids come from messages but are below OW_INVOKERS_MAX: the decoder sees to it. */
+static int grow_invokers(struct predictor *p, unsigned n)
+{
+    if (n <= p->n_invokers)
+        return 0;
+    struct invoker *grown = realloc(p->invokers, n * sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    p->invokers = grown;
+    int r = balancer_resize(&p->balancer, n);
+    if (r < 0)
+        return r;
+    for (unsigned i = p->n_invokers; i < n; i++)
+        grown[i] = (struct invoker){.ping_ms = INT64_MIN};
+    p->n_invokers = n;
+    return 0;
+}
+
+void predictor_ping(struct predictor *p, const struct ow_ping *ping, int64_t now_ms)
+{
+    unsigned id = ping->invoker.id;
+    if (id >= OW_INVOKERS_MAX || grow_invokers(p, id + 1) < 0)
+        return;
+    struct invoker *invoker = &p->invokers[id];
+    invoker->ping_ms = now_ms;
+    invoker->is_enabled = ping->is_enabled;
+    (void)snprintf(invoker->unique_name, sizeof invoker->unique_name, "%s",
+                   ping->invoker.unique_name);
+}
+
+static bool is_up(const struct predictor *p, unsigned id, int64_t now_ms)
+{
+    const struct invoker *invoker = &p->invokers[id];
+    return invoker->ping_ms != INT64_MIN && invoker->is_enabled &&
+           now_ms - invoker->ping_ms <= p->config.ping_fresh_ms;
+}
+
+/* Which pool an action uses is not in its messages; nearly all use the managed one. */
+int predictor_place(const struct predictor *p, const char *namespace_name, const char *action,
+                    int64_t now_ms)
+{
+    const struct balancer_pool *pool = &p->balancer.managed;
+    uint32_t hash = balancer_hash(namespace_name, action);
+    for (unsigned k = 0; k < pool->size; k++) {
+        unsigned id = balancer_probe(pool, hash, k);
+        if (is_up(p, id, now_ms))
+            return (int)id;
+    }
+    return -1;
+}
+
+int predictor_invoker_named(const struct predictor *p, const char *unique_name)
+{
+    for (unsigned i = 0; i < p->n_invokers; i++)
+        if (p->invokers[i].ping_ms != INT64_MIN &&
+            strcmp(p->invokers[i].unique_name, unique_name) == 0)
+            return (int)i;
+    return -1;
+}
+
+static struct run *run_find(struct predictor *p, const char *cause)
+{
+    struct run *run;
+    HASH_FIND(hh, p->by_cause, cause, strlen(cause), run);
+    return run;
+}
+
+/* -ENOMEM: the run is gone. */
+static int run_link(struct predictor *p, struct run *run)
+{
+    HASH_ADD_KEYPTR(hh, p->by_cause, run->cause, strlen(run->cause), run);
+    if (!run->hh.tbl) {
+        free(run);
+        return -ENOMEM;
+    }
+    HASH_ADD_KEYPTR(hh_step, p->by_step, run->step_id, strlen(run->step_id), run);
+    return 0; /* unlinked by step, it only misses its acknowledgement */
+}
+
+static void run_unlink(struct predictor *p, struct run *run)
+{
+    HASH_DELETE(hh, p->by_cause, run);
+    if (run->hh_step.tbl)
+        HASH_DELETE(hh_step, p->by_step, run);
+    memset(&run->hh, 0, sizeof run->hh);
+    memset(&run->hh_step, 0, sizeof run->hh_step);
+}
+
+static void set_step(struct run *run, const struct ow_activation *a, unsigned invoker,
+                     int64_t now_ms)
+{
+    memcpy(run->step_id, a->id, sizeof run->step_id);
+    memcpy(run->namespace_name, a->namespace_name, sizeof run->namespace_name);
+    memcpy(run->action, a->action, sizeof run->action);
+    run->invoker = invoker;
+    run->last_ms = now_ms;
+    run->result_ms = -1;
+    run->is_predicted = false;
+}
+
+static struct run *run_begin(struct predictor *p, const struct ow_activation *a, unsigned invoker,
+                             int64_t now_ms)
+{
+    struct run *run = calloc(1, sizeof *run);
+    if (!run)
+        return NULL;
+    memcpy(run->cause, a->cause, sizeof run->cause);
+    set_step(run, a, invoker, now_ms);
+    if (run_link(p, run) < 0)
+        return NULL;
+    if (HASH_COUNT(p->by_cause) > p->config.max_runs) {
+        p->n_evicted++;
+        run_drop(p, p->by_cause);
+    }
+    return run;
+}
+
+static void check_prediction(struct predictor *p, const struct run *run,
+                             const struct ow_activation *a, unsigned invoker)
+{
+    if (!run->is_predicted)
+        return;
+    p->n_checked++;
+    if (strcmp(run->predicted.action, a->action) != 0)
+        return;
+    p->n_action_right++;
+    if (run->predicted.invoker == (int)invoker)
+        p->n_invoker_right++;
+}
+
+static struct run *run_advance(struct predictor *p, struct run *run, const struct ow_activation *a,
+                               unsigned invoker, int64_t now_ms)
+{
+    check_prediction(p, run, a, invoker);
+    (void)!transitions_learn(p->transitions, run->namespace_name, run->action, a->action, 1);
+    run_unlink(p, run);
+    set_step(run, a, invoker, now_ms);
+    run->step++;
+    return run_link(p, run) < 0 ? NULL : run;
+}
+
+static bool predict(struct predictor *p, struct run *run, int64_t now_ms)
+{
+    struct transition_guess guess;
+    if (transitions_guess(p->transitions, run->namespace_name, run->action, &guess) < 0)
+        return false;
+    struct prediction *predicted = &run->predicted;
+    memcpy(predicted->run, run->cause, sizeof predicted->run);
+    memcpy(predicted->namespace_name, run->namespace_name, sizeof predicted->namespace_name);
+    memcpy(predicted->action, guess.next, sizeof predicted->action);
+    predicted->step = run->step + 1;
+    predicted->probability = guess.probability;
+    predicted->invoker = predictor_place(p, run->namespace_name, guess.next, now_ms);
+    run->is_predicted = true;
+    return true;
+}
+
+bool predictor_activation(struct predictor *p, const struct ow_activation *activation,
+                          unsigned invoker, int64_t now_ms, struct prediction *ret_prediction)
+{
+    if (activation->is_noise || activation->cause[0] == '\0')
+        return false;
+    struct run *run = run_find(p, activation->cause);
+    if (run && strcmp(run->step_id, activation->id) == 0)
+        return false; /* seen already: a record may be delivered twice */
+    run = run ? run_advance(p, run, activation, invoker, now_ms)
+              : run_begin(p, activation, invoker, now_ms);
+    if (!run || !predict(p, run, now_ms))
+        return false;
+    *ret_prediction = run->predicted;
+    return true;
+}
+
+bool predictor_ack(struct predictor *p, const struct ow_ack *ack, int64_t now_ms,
+                   struct prediction *ret_cancelled)
+{
+    struct run *run;
+    HASH_FIND(hh_step, p->by_step, ack->id, strlen(ack->id), run);
+    if (!run)
+        return false;
+    if (!ack->is_error) {
+        if (run->result_ms < 0)
+            run->result_ms = now_ms;
+        return false;
+    }
+    bool was_predicted = run->is_predicted;
+    if (was_predicted)
+        *ret_cancelled = run->predicted;
+    run_drop(p, run);
+    return was_predicted;
+}
+
+static bool is_over(const struct predictor *p, const struct run *run, int64_t now_ms)
+{
+    if (run->result_ms >= 0)
+        return now_ms - run->result_ms > p->config.run_end_ms;
+    return now_ms - run->last_ms > p->config.run_expiry_ms;
+}
+
+void predictor_expire(struct predictor *p, int64_t now_ms)
+{
+    struct run *run, *next;
+    HASH_ITER(hh, p->by_cause, run, next)
+    {
+        if (!is_over(p, run, now_ms))
+            continue;
+        if (run->result_ms >=
+            0) /* without its result it may as well have failed, or we missed messages */
+            (void)!transitions_learn(p->transitions, run->namespace_name, run->action,
+                                     TRANSITION_END, 1);
+        run_drop(p, run);
+    }
+}
+
+struct transitions *predictor_transitions(struct predictor *p)
+{
+    return p->transitions;
+}
+
+void predictor_stats(const struct predictor *p, int64_t now_ms, struct predictor_stats *ret_stats)
+{
+    *ret_stats = (struct predictor_stats){
+        .n_runs = HASH_COUNT(p->by_cause),
+        .n_invokers = p->n_invokers,
+        .n_actions = transitions_count(p->transitions),
+        .n_evicted = p->n_evicted,
+        .n_checked = p->n_checked,
+        .n_action_right = p->n_action_right,
+        .n_invoker_right = p->n_invoker_right,
+    };
+    for (unsigned i = 0; i < p->n_invokers; i++)
+        ret_stats->n_up += is_up(p, i, now_ms);
+}

@@ -1,0 +1,83 @@
+/* daemon/openwhisk/predictor.h — where a sequence goes next.
+ *
+ *     ActivationMessage of step k on invokerN ──► run (by cause) ──► transitions: Y follows X
+ *     pings on health ──► invokers ──► balancer: Y's home ──► prediction {Y, invoker}
+ *
+ * Every message that was decoded goes through here, on one thread. Pure: time is passed in (any steady clock, in
+ * milliseconds), nothing is sent. Bounded: runs, invokers and transitions have limits, the oldest goes first. What was
+ * learned is in predictor_transitions(), for whoever keeps it across restarts.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/openwhisk/transitions.h"
+#include "proto/base/cleanup.h"
+#include "proto/openwhisk/message.h"
+
+struct predictor;
+
+struct predictor_config {
+    double managed_fraction, blackbox_fraction;
+    unsigned max_runs;
+    unsigned max_actions;  /* with known successors */
+    int64_t run_expiry_ms; /* a step may run this long: its time limit and then some */
+    int64_t
+        run_end_ms; /* after the last step's result this long without a next step: the run is over */
+    int64_t ping_fresh_ms; /* an invoker is up for this long after a ping */
+};
+
+/* OpenWhisk's own limits: 5 minutes and 2 more; offline after 10 s; a shrunk result is fetched after 16 s at most. */
+#define PREDICTOR_DEFAULTS                                                                         \
+    {                                                                                              \
+        .managed_fraction = 0.9, .blackbox_fraction = 0.1, .max_runs = 4096, .max_actions = 16384, \
+        .run_expiry_ms = 420000, .run_end_ms = 30000, .ping_fresh_ms = 10000                       \
+    }
+
+struct prediction {
+    char run[OW_ID_SIZE];
+    char namespace_name[OW_NAME_SIZE];
+    char action[OW_ACTION_SIZE]; /* the next one */
+    unsigned step;               /* its index in the run */
+    int invoker;                 /* where, or -1: no invoker is known to be up */
+    double probability;          /* that action is next */
+};
+
+MUST_USE int predictor_new(const struct predictor_config *config, struct predictor **ret_predictor);
+void predictor_free(struct predictor *p);
+DEFINE_FREEP(predictor, struct predictor)
+
+void predictor_ping(struct predictor *p, const struct ow_ping *ping, int64_t now_ms);
+
+/* An activation was sent to this invoker. Fills *ret_prediction and returns true if a next step is expected.
+ * Noise and actions outside of sequences are none of its business. */
+bool predictor_activation(struct predictor *p, const struct ow_activation *activation,
+                          unsigned invoker, int64_t now_ms, struct prediction *ret_prediction);
+
+/* A result or completion. True: the run ends here and *ret_cancelled, predicted for it before, will not come. */
+bool predictor_ack(struct predictor *p, const struct ow_ack *ack, int64_t now_ms,
+                   struct prediction *ret_cancelled);
+
+/* Forgets runs that are over, learning from their ends. Call about once a second. */
+void predictor_expire(struct predictor *p, int64_t now_ms);
+
+/* The first healthy invoker in the order that the balancer asks; -1: none is known to be up. */
+int predictor_place(const struct predictor *p, const char *namespace_name, const char *action,
+                    int64_t now_ms);
+
+/* The id of the invoker that pinged under this unique name, or -1. */
+int predictor_invoker_named(const struct predictor *p, const char *unique_name);
+
+struct transitions *predictor_transitions(struct predictor *p);
+
+struct predictor_stats {
+    unsigned n_runs;     /* now */
+    unsigned n_invokers; /* highest id seen + 1 */
+    unsigned n_up;       /* of these, with a fresh ping */
+    unsigned n_actions;  /* with known successors */
+    uint64_t n_evicted;  /* runs that went because there were too many */
+    uint64_t n_checked;  /* predictions that a next step has confirmed or refuted */
+    uint64_t n_action_right, n_invoker_right;
+};
+void predictor_stats(const struct predictor *p, int64_t now_ms, struct predictor_stats *ret_stats);
