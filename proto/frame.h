@@ -26,13 +26,19 @@ enum frame_type {
 };
 #define FRAME_TYPE_MAX 32
 
-enum frame_class { FRAME_CONTROL, FRAME_DEMAND, FRAME_STREAM, FRAME_PREFETCH, FRAME_N_CLASSES };
+enum frame_class {
+    FRAME_CONTROL,
+    FRAME_DEMAND,
+    FRAME_STREAM,
+    FRAME_PREFETCH,
+    FRAME_N_CLASSES
+};
 
 struct frame {
     enum frame_type type;
     enum frame_class class;
-    uint64_t id;       /* of a request and its answers; 0: one-way */
-    struct span body;  /* protobuf */
+    uint64_t id;      /* of a request and its answers; 0: one-way */
+    struct span body; /* protobuf */
     struct span raw;
 };
 
@@ -42,8 +48,8 @@ MUST_USE int frame_peek(struct span bytes, size_t *ret_size);
 /* bytes: one whole frame. The result points into it. -EBADMSG. */
 MUST_USE int frame_get(struct span bytes, struct frame *ret_frame);
 /* -EMSGSIZE if body or raw exceed the type's limits or the writer. raw may be sent separately: raw_size only counts. */
-MUST_USE int frame_put_header(struct writer *w, enum frame_type type, enum frame_class class, uint64_t id,
-                              const ProtobufCMessage *body, size_t raw_size);
+MUST_USE int frame_put_header(struct writer *w, enum frame_type type, enum frame_class class,
+                              uint64_t id, const ProtobufCMessage *body, size_t raw_size);
 const char *frame_type_name(enum frame_type type);
 bool frame_is_reply(enum frame_type type);
 
@@ -53,7 +59,8 @@ void frame_free(struct frame *frame);
 
 /* Unpacks a body with an allocator that refuses more than 16 times the body's size + 4 KiB; checks that all strings are
  * valid and within limits. Free with message_free. -EBADMSG. `expected` e.g. &whiskfs__join__descriptor. */
-MUST_USE int message_get(struct span body, const ProtobufCMessageDescriptor *expected, ProtobufCMessage **ret_message);
+MUST_USE int message_get(struct span body, const ProtobufCMessageDescriptor *expected,
+                         ProtobufCMessage **ret_message);
 void message_free(ProtobufCMessage *message);
 
 /* One table between errno and the wire's codes, so that hosts of another libc agree. Unknown ones become EIO. */
