@@ -40,6 +40,5 @@ static inline void list_remove(struct list *item)
 #define list_for_each(pos, head, type, member)                                                     \
     for (type *pos = container_of((head)->next, type, member),                                     \
               *CAT(next_, __LINE__) = container_of(pos->member.next, type, member);                \
-         &pos->member != (head);                                                                   \
-         pos = CAT(next_, __LINE__),                                                               \
+         &pos->member != (head); pos = CAT(next_, __LINE__),                                       \
               CAT(next_, __LINE__) = container_of(pos->member.next, type, member))

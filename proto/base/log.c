@@ -50,8 +50,8 @@ void log_line(enum log_level level, const char *subsystem, const char *fmt, ...)
         return;
     int saved = errno;
     char line[LOG_LINE_MAX];
-    int head = snprintf(line, sizeof line, "<%d>%s %s: ", levels[level].priority, levels[level].word,
-                        subsystem);
+    int head = snprintf(line, sizeof line, "<%d>%s %s: ", levels[level].priority,
+                        levels[level].word, subsystem);
     size_t used = (size_t)head;
     va_list args;
     va_start(args, fmt);

@@ -12,7 +12,12 @@
 
 #include "proto/base/check.h"
 
-enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+enum log_level {
+    LOG_ERROR,
+    LOG_WARNING,
+    LOG_INFO,
+    LOG_DEBUG
+};
 
 void log_set_level(enum log_level level);
 
