@@ -1,0 +1,272 @@
+#include "daemon/attachment.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "daemon/replica/home.h"
+#include "daemon/replica/member.h"
+#include "daemon/volumes.h"
+#include "proto/base/log.h"
+
+#define MOUNTPOINT_MAX 512
+
+struct attachment {
+    const struct attachment_options *options;
+    char name[VOLUME_NAME_MAX_BYTES + 1];
+    char home_name[HOST_NAME_MAX_BYTES + 1];
+    char directory[VOLUME_PATH_MAX];
+    char mountpoint[MOUNTPOINT_MAX];
+    struct home *home; /* one of the two */
+    struct member *member;
+    _Atomic(struct volume *) volume; /* set once */
+
+    struct mutex lock; /* the session, for those who do not run the operation */
+    struct session *session;
+};
+
+static int make_replica(struct attachment *attachment, const struct member_host *home)
+{
+    const struct replica_env *env = attachment->options->env;
+    return home ? member_new(env, attachment->name, home, &attachment->member)
+                : home_new(env, attachment->name, attachment->directory, &attachment->home);
+}
+
+DEFINE_FREEP(attachment, struct attachment)
+
+int attachment_new(const struct attachment_options *options, const char *name, const struct member_host *home,
+                   struct attachment **ret_attachment)
+{
+    AUTO(attachment_freep) struct attachment *attachment = calloc(1, sizeof *attachment);
+    if (!attachment)
+        return -ENOMEM;
+    mutex_init(&attachment->lock, LOCK_attachment);
+    attachment->options = options;
+    (void)snprintf(attachment->name, sizeof attachment->name, "%s", name);
+    (void)snprintf(attachment->home_name, sizeof attachment->home_name, "%s", home ? home->name : options->self);
+    int r = volume_directory_path(options->directories, name, attachment->directory);
+    if (r < 0)
+        return r;
+    int n = snprintf(attachment->mountpoint, MOUNTPOINT_MAX, "%s/%s", options->mount, name);
+    if (n < 0 || n >= MOUNTPOINT_MAX)
+        return -ENAMETOOLONG;
+    r = make_replica(attachment, home);
+    if (r < 0)
+        return r;
+    *ret_attachment = TAKE(attachment);
+    return 0;
+}
+
+static struct source *source_of(struct attachment *attachment)
+{
+    return attachment->home ? home_source(attachment->home) : member_source(attachment->member);
+}
+
+static struct volume_options options_of(struct attachment *attachment)
+{
+    return (struct volume_options){
+        .directory = attachment->directory,
+        .self = attachment->options->env->self,
+        .source = source_of(attachment),
+    };
+}
+
+static int open_volume(struct attachment *attachment)
+{
+    const struct volume_options options = options_of(attachment);
+    struct volume *volume;
+    int r = volume_open(&options, &volume);
+    if (r == 0)
+        atomic_store(&attachment->volume, volume);
+    return r;
+}
+
+int attachment_open(struct attachment *attachment)
+{
+    int r = open_volume(attachment);
+    if (r == 0)
+        r = home_start(attachment->home, attachment->volume);
+    return r == 0 ? volume_resume(attachment->volume) : r;
+}
+
+/* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. */
+static int join_with_state(struct attachment *attachment, int64_t deadline_ns, bool *ret_is_known)
+{
+    AUTO_CLOSE int checkpoint = -1;
+    *ret_is_known = open_volume(attachment) == 0;
+    int r = member_join(attachment->member, attachment->volume, deadline_ns, &checkpoint);
+    if (r < 0 || (*ret_is_known && checkpoint < 0))
+        return r;
+    volume_free(attachment->volume);
+    atomic_store(&attachment->volume, NULL);
+    const struct volume_options options = options_of(attachment);
+    r = volume_install(&options, checkpoint);
+    return r == 0 ? open_volume(attachment) : r;
+}
+
+int attachment_join(struct attachment *attachment, int64_t deadline_ns)
+{
+    bool is_known;
+    int r = join_with_state(attachment, deadline_ns, &is_known);
+    if (r == 0)
+        r = member_start(attachment->member, attachment->volume, deadline_ns);
+    return r == 0 && is_known ? volume_resume(attachment->volume) : r;
+}
+
+/* ---- the mount ---- */
+
+static void set_session(struct attachment *attachment, struct session *session)
+{
+    SCOPED_LOCK(&attachment->lock);
+    attachment->session = session;
+}
+
+int attachment_mount(struct attachment *attachment)
+{
+    if (attachment->session)
+        return 0;
+    const struct session_options options = {
+        .mountpoint = attachment->mountpoint,
+        .name = attachment->name,
+        .passthrough = attachment->options->passthrough,
+    };
+    struct session *session;
+    if (mkdir(attachment->mountpoint, 0755) < 0 && errno != EEXIST && errno != ENOTCONN)
+        return -errno;
+    int r = session_start(attachment->volume, &options, &session);
+    if (r == 0)
+        set_session(attachment, session);
+    return r;
+}
+
+int attachment_unmount(struct attachment *attachment, bool is_forced)
+{
+    struct session *session = attachment->session;
+    if (!session)
+        return 0;
+    if (!is_forced && umount2(attachment->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
+        return -EBUSY;
+    set_session(attachment, NULL);
+    session_stop(session);
+    if (rmdir(attachment->mountpoint) < 0)
+        log_debug("volumes", "cannot remove mount point '%s': %s", attachment->mountpoint, strerror(errno));
+    return 0;
+}
+
+void attachment_expire(struct attachment *attachment)
+{
+    SCOPED_LOCK(&attachment->lock);
+    if (attachment->session)
+        session_expire(attachment->session);
+}
+
+/* ---- what others ask ---- */
+
+struct keeping {
+    struct host_id self;
+    bool is_keeper;
+};
+
+static bool look_for_keeper(void *ctx, const struct inode *inode)
+{
+    struct keeping *keeping = ctx;
+    keeping->is_keeper = inode->size > 0 && host_equal(inode->keeper, keeping->self);
+    return !keeping->is_keeper;
+}
+
+bool attachment_is_needed(struct attachment *attachment)
+{
+    struct keeping keeping = {.self = attachment->options->env->self};
+    if (attachment->home)
+        return true;
+    return tree_each(volume_tree(attachment->volume), ROOT_INO, look_for_keeper, &keeping) < 0 || keeping.is_keeper;
+}
+
+struct volume *attachment_volume(struct attachment *attachment)
+{
+    return atomic_load(&attachment->volume);
+}
+
+void attachment_frame(struct attachment *attachment, struct conn *conn, const struct frame *frame)
+{
+    bool is_for_member = frame->type == FRAME_CHECKPOINT || frame->type == FRAME_ENTRIES;
+    if (is_for_member && attachment->member)
+        member_frame(attachment->member, conn, frame);
+    else if (!is_for_member && attachment->home)
+        home_frame(attachment->home, conn, frame);
+    else if (frame->id != 0)
+        conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
+}
+
+void attachment_conn_closed(struct attachment *attachment, struct conn *conn)
+{
+    if (attachment->home)
+        home_conn_closed(attachment->home, conn);
+    else
+        member_conn_closed(attachment->member, conn);
+}
+
+void attachment_replica_status(struct attachment *attachment, struct replica_status *ret_status)
+{
+    if (attachment->home)
+        home_status(attachment->home, ret_status);
+    else
+        member_status(attachment->member, ret_status);
+}
+
+static void copy_counters(struct attachment *attachment, struct volume_status *status)
+{
+    SCOPED_LOCK(&attachment->lock);
+    if (!attachment->session)
+        return;
+    const struct session_counters *counters = session_counters(attachment->session);
+    status->is_mounted = true;
+    status->has_passthrough = session_has_passthrough(attachment->session);
+    status->reads_bytes = counters->read_bytes;
+    status->read_requests = counters->read_requests;
+    status->writes_bytes = counters->write_bytes;
+    status->write_requests = counters->write_requests;
+    status->wait_ns = counters->wait_ns;
+    status->opens_passthrough = counters->opens_passthrough;
+    status->opens_cached = counters->opens_cached;
+    status->requests = counters->requests;
+    status->errors = counters->errors;
+}
+
+void attachment_status(struct attachment *attachment, struct volume_status *ret_status)
+{
+    *ret_status = (struct volume_status){0};
+    (void)snprintf(ret_status->name, sizeof ret_status->name, "%s", attachment->name);
+    (void)snprintf(ret_status->home, sizeof ret_status->home, "%s", attachment->home_name);
+    (void)snprintf(ret_status->mountpoint, sizeof ret_status->mountpoint, "%s", attachment->mountpoint);
+    attachment_replica_status(attachment, &ret_status->replica);
+    copy_counters(attachment, ret_status);
+    struct volume *volume = attachment_volume(attachment);
+    if (!volume)
+        return;
+    tree_usage(volume_tree(volume), &ret_status->usage);
+    ret_status->applied = volume_applied(volume);
+    ret_status->durable = log_durable(volume_log(volume));
+    ret_status->log_first = log_first(volume_log(volume));
+}
+
+/* ---- life ---- */
+
+void attachment_free(struct attachment *attachment)
+{
+    if (!attachment)
+        return;
+    (void)!attachment_unmount(attachment, true);
+    if (attachment->home)
+        home_stop(attachment->home);
+    if (attachment->member)
+        member_stop(attachment->member);
+    volume_free(attachment->volume);
+    home_free(attachment->home);
+    member_free(attachment->member);
+    mutex_done(&attachment->lock);
+    free(attachment);
+}

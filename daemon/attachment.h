@@ -1,0 +1,42 @@
+/* daemon/attachment.h — one volume on this host: its replica (home or member), its volume and its mount.
+ *
+ * Not locked: volumes.c lets one operation at a time change it, while any number of threads use it through
+ * attachment_frame, _conn_closed, _expire, _volume and the status functions.
+ */
+#pragma once
+
+#include "daemon/replica/env.h"
+#include "daemon/volume_directory.h"
+
+struct attachment;
+struct volume_status;
+
+struct attachment_options {
+    const struct replica_env *env;
+    const char *self; /* this host's name */
+    const struct volume_directories *directories;
+    const char *mount; /* volumes are mounted at MOUNT/NAME */
+    bool passthrough;
+};
+
+/* home NULL: this host is the home. */
+MUST_USE int attachment_new(const struct attachment_options *options, const char *name,
+                            const struct member_host *home, struct attachment **ret_attachment);
+/* Unmounts, stops and closes whatever has been begun. */
+void attachment_free(struct attachment *attachment);
+
+MUST_USE int attachment_open(struct attachment *attachment);                      /* as home */
+MUST_USE int attachment_join(struct attachment *attachment, int64_t deadline_ns); /* as replica */
+/* Mounts; nothing to do when it is mounted. */
+MUST_USE int attachment_mount(struct attachment *attachment);
+/* -EBUSY: files are open, unless forced. */
+MUST_USE int attachment_unmount(struct attachment *attachment, bool is_forced);
+/* True if other hosts depend on this one: it is the home or keeps content. */
+bool attachment_is_needed(struct attachment *attachment);
+
+struct volume *attachment_volume(struct attachment *attachment); /* NULL while it is being joined */
+void attachment_frame(struct attachment *attachment, struct conn *conn, const struct frame *frame);
+void attachment_conn_closed(struct attachment *attachment, struct conn *conn);
+void attachment_expire(struct attachment *attachment);
+void attachment_replica_status(struct attachment *attachment, struct replica_status *ret_status);
+void attachment_status(struct attachment *attachment, struct volume_status *ret_status);

@@ -1,0 +1,73 @@
+/* daemon/volumes.h — the volumes of this host: made, attached, mounted, followed, served, removed.
+ *
+ * STATE/volumes/NAME is one volume; its file `home` holds the name of the host that orders its changes. A volume
+ * whose home is this host is served from start to end of the daemon; others are attached when asked for, and again
+ * after a restart. Operations on one volume exclude each other; a `maintenance` thread attaches what must be attached
+ * again and takes away what its home has removed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/membership.h"
+#include "daemon/net/peers.h"
+#include "daemon/replica/env.h"
+#include "fs/fuse/session.h"
+#include "fs/volume.h"
+
+struct volumes;
+
+struct volumes_options {
+    const char *self; /* this host's name */
+    const char *state, *mount;
+    struct peers *peers;
+    struct membership *membership;
+    bool passthrough;
+    uint64_t default_limit_bytes;
+};
+
+MUST_USE int volumes_new(const struct volumes_options *options, struct volumes **ret_volumes);
+/* The transfer engine looks volumes up here, and volumes fetch through it: it is given after both exist. */
+void volumes_set_transfer(struct volumes *volumes, struct transfer *transfer);
+/* Registers the handlers of JOIN … FORWARD and VOLUME_QUERY. Before peers_start. */
+void volumes_handle_frames(struct volumes *volumes);
+/* Opens what is in STATE/volumes: own volumes before it returns, others in the background. */
+MUST_USE int volumes_start(struct volumes *volumes);
+void volumes_stop(struct volumes *volumes); /* unmounts, closes, joins; frames are refused from now on */
+void volumes_free(struct volumes *volumes);
+
+/* Checks a volume's name: 1-200 bytes of [a-z0-9._-], begins with a letter or digit. -EINVAL. */
+MUST_USE int volume_name_check(const char *name);
+
+/* Makes a volume whose home is this host, and mounts it. -EEXIST here or elsewhere. limit 0: the default. */
+MUST_USE int volumes_create(struct volumes *volumes, const char *name, const struct volume_genesis *genesis);
+/* Idempotent; returns when the volume is mounted, at most at the deadline. -ENOENT: nobody knows it;
+ * -EHOSTUNREACH: its home is silent; -ETIMEDOUT. */
+MUST_USE int volumes_attach(struct volumes *volumes, const char *name, int64_t deadline_ns);
+/* Makes the volume here unless it exists anywhere, then attaches. */
+MUST_USE int volumes_attach_or_create(struct volumes *volumes, const char *name, int64_t deadline_ns);
+/* Unmounts. A replica that keeps no content leaves its home and forgets the volume; one that keeps content goes on
+ * serving it. -ENOENT: not attached. -EBUSY: open files, unless force. */
+MUST_USE int volumes_detach(struct volumes *volumes, const char *name, bool force);
+/* At the home only (-EREMOTE). -EBUSY: members or open files here, unless force. */
+MUST_USE int volumes_remove(struct volumes *volumes, const char *name, bool force);
+
+/* An open volume by name, or NULL; put it soon: stopping waits for it. */
+struct volume *volumes_find(void *volumes, const char *name);
+void volumes_put(void *volumes, struct volume *volume);
+
+struct volume_status {
+    char name[VOLUME_NAME_MAX_BYTES + 1];
+    char home[HOST_NAME_MAX_BYTES + 1];
+    char mountpoint[512];
+    bool is_mounted, has_passthrough;
+    struct replica_status replica;
+    struct tree_usage usage;
+    uint64_t applied, durable, log_first;
+    uint64_t reads_bytes, read_requests, writes_bytes, write_requests, wait_ns;
+    uint64_t opens_passthrough, opens_cached, requests, errors;
+};
+MUST_USE int volumes_status(struct volumes *volumes, const char *name, struct volume_status *ret_status);
+/* Copies at most max; returns how many volumes are attached here. */
+int volumes_list(struct volumes *volumes, struct volume_status *ret_list, int max);
