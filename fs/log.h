@@ -21,6 +21,7 @@
 
 #define LOG_HEADER_BYTES 32
 #define LOG_SEGMENT_BYTES (16u << 20) /* a segment is closed at the first entry past this */
+#define LOG_ENTRY_BYTES_MAX (1u << 20) /* header included; a buffer this large holds any entry */
 
 struct log;
 
@@ -30,14 +31,17 @@ struct log_entry {
     struct span bytes; /* the whole entry, header included: what goes to replicas */
 };
 
-/* Opens or makes the log in directory dirfd/"log". A new log starts after start_index (0, or a checkpoint's). */
+/* Opens or makes the log in directory dirfd/"log". A new log starts after start_index (0, or a checkpoint's); so does
+ * one that ends below start_index: all that it holds is in the checkpoint. */
 MUST_USE int log_open(int dirfd, uint64_t start_index, struct log **ret_log);
 void log_free(struct log *log);
 DEFINE_FREEP(log, struct log)
 
 uint64_t log_first(const struct log *log); /* lowest index held; last + 1 when empty */
 uint64_t log_last(const struct log *log);
-uint64_t log_durable(const struct log *log);
+uint64_t log_durable(const struct log *log); /* at least this index is on stable storage */
+/* Size of the segments that hold index or anything after it. */
+uint64_t log_bytes_from(const struct log *log, uint64_t index);
 
 /* Appends payload as index log_last() + 1 and returns the encoded entry, valid until the next append.
  * -ENOSPC, -EIO: nothing was appended. */
@@ -56,5 +60,5 @@ MUST_USE int log_read(struct log *log, uint64_t index, void *buffer, size_t size
 /* Returns when everything up to index is on stable storage. Group commit. -EIO is sticky: see fsync(2). */
 MUST_USE int log_sync(struct log *log, uint64_t index);
 
-/* Deletes segments that hold only entries below index. */
+/* Deletes segments that hold only entries below index; never the one that is being appended to. */
 MUST_USE int log_trim(struct log *log, uint64_t index);
