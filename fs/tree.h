@@ -1,8 +1,11 @@
 /* fs/tree.h — the queryable state of a volume: inodes, names, xattrs, results. An LMDB environment.
  *
  * Derived from the log: it runs without syncs of its own (MDB_NOSYNC), knows the index it has applied, and is
- * rebuilt from a checkpoint (a copy of it) plus the log. Directory cookies are the log index of the entry that made
- * the name, so they are stable and never reused in a directory.
+ * rebuilt from a checkpoint (a copy of it) plus the log. A checkpoint's file becomes the state by being put in place
+ * as TREE_FILE of an otherwise empty TREE_DIRECTORY while no tree is open there.
+ * Directory cookies are the log index of the entry that made the name, so they are stable and never reused in a
+ * directory. A rename over a name keeps that name's cookie, one to a new name in the same directory keeps its own, and
+ * an exchange keeps both: a reader of the directory meets a name that was there all along exactly once.
  * Reads are consistent snapshots and may run on any thread; tree_decide and tree_apply need the volume's lock.
  */
 #pragma once
@@ -12,6 +15,10 @@
 #include "fs/inode.h"
 #include "fs/request.h"
 #include "proto/base/cleanup.h"
+
+#define TREE_DIRECTORY "state"
+#define TREE_FILE TREE_DIRECTORY "/data.mdb"
+#define TREE_LINK_MAX 0x7fffffffu /* names of a file, subdirectories of a directory; then -EMLINK */
 
 struct tree;
 
@@ -25,7 +32,7 @@ MUST_USE int tree_open(int dirfd, uint64_t map_bytes, struct tree **ret_tree);
 void tree_free(struct tree *tree);
 DEFINE_FREEP(tree, struct tree)
 
-uint64_t tree_applied(struct tree *tree); /* index of the last entry applied; 0: empty */
+uint64_t tree_applied(struct tree *tree); /* index of the last entry that readers see applied; 0: empty */
 struct host_id tree_home(struct tree *tree);
 void tree_usage(struct tree *tree, struct tree_usage *ret_usage);
 
@@ -43,9 +50,11 @@ MUST_USE int tree_listxattr(struct tree *tree, uint64_t ino, char *buffer, size_
 typedef bool tree_entry_f(void *ctx, struct span name, uint64_t cookie, const struct inode *inode);
 MUST_USE int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie, tree_entry_f *entry, void *ctx);
 
-/* Inodes that host holds open for writing (writer) or open though unlinked; for recovery. */
+/* Inodes that host holds open for writing (writer), and those that it holds open though they are unlinked (held);
+ * for recovery: before SESSION, each held one needs a DROP. -EAGAIN from any read: over 1000 reads at a time. */
 typedef bool tree_inode_f(void *ctx, const struct inode *inode);
 MUST_USE int tree_each_writer(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
+MUST_USE int tree_each_held(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
 /* Every inode, in number order, from the given one on. */
 MUST_USE int tree_each(struct tree *tree, uint64_t from, tree_inode_f *each, void *ctx);
 
@@ -68,7 +77,9 @@ struct tree_effect {
     uint64_t touched[6];  /* inodes whose attributes changed, 0-terminated */
 };
 MUST_USE int tree_apply(struct tree *tree, const struct change *change, struct tree_effect *ret_effect);
-/* Groups what is applied between begin and commit into one transaction (replicas, recovery). */
+/* Groups what is applied between begin and commit into one transaction (replicas, recovery). Both on one thread.
+ * tree_decide sees the batch, readers do not. A tree_apply that fails ends the batch: nothing of it stays, and
+ * commit, still to be called, returns that error. */
 MUST_USE int tree_batch_begin(struct tree *tree);
 MUST_USE int tree_batch_commit(struct tree *tree);
 
