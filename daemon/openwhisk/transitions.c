@@ -201,6 +201,7 @@ void transitions_visit(struct transitions *t, transition_visit_fn *visit, void *
         memcpy(key, s->key, s->key_length);
         key[s->key_length] = '\0';
         char *newline = strchr(key, '\n');
+        CHECK(newline);
         *newline = '\0';
         for (unsigned i = 0; i < s->n; i++)
             visit(arg, key, newline + 1, s->successors[i].next, s->successors[i].count);
