@@ -364,6 +364,14 @@ void __wrap_explicit_bzero(void *data, size_t size)
     __asm__ volatile("" : : "r"(data) : "memory");
 }
 
+/* What the call becomes in a fortified build. */
+void __wrap___explicit_bzero_chk(void *data, size_t size, size_t room);
+void __wrap___explicit_bzero_chk(void *data, size_t size, size_t room)
+{
+    cr_assert_leq(size, room);
+    __wrap_explicit_bzero(data, size);
+}
+
 /* Every copy of a key that parsing made is wiped before its memory is free: the string of the tree, and the buffer of
  * the lexer that it grew in. */
 Test(messages, trees_are_wiped)
