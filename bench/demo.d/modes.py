@@ -22,8 +22,9 @@ START_TIMEOUT_S = 10
 
 # How whiskfsd calls what is measured (daemon/metrics.def).
 WAITED = "whiskfs_wait_seconds_total"
-DRAWN_DEMAND = 'whiskfs_peer_bytes_received_total{class="demand"}'
-DRAWN_AHEAD = 'whiskfs_peer_bytes_received_total{class="prefetch"}'
+RECEIVED = "whiskfs_peer_received_bytes_total"
+AHEAD = 'class="prefetch"'
+HOSTS_KNOWN = "whiskfs_hosts_known"
 
 
 class Local:
@@ -150,6 +151,10 @@ class Whiskfs(Local):
         for name in self.cluster.host_names():
             self.cluster.write_config(name)
         self.cluster.start_daemons()
+        for name in self.cluster.host_names():
+            others = len(self.cluster.host_names()) - 1
+            if not wait_for(lambda host=name, n=others: self._metric(host, HOSTS_KNOWN) == n, START_TIMEOUT_S, 0.1):
+                raise ClusterError(f"{name} does not see the other hosts\n{self.cluster.node(name).log_tail()}")
 
     def begin(self, cause, document, first_host):
         self.volume = f"pages--guest--{cause}"
@@ -159,10 +164,10 @@ class Whiskfs(Local):
         node.output(["whiskfs", "volume", "create", self.volume])
         node.output(["whiskfs", "attach", self.volume])
         node.output(["cp", document, f"{self.directory}/manual.pdf"])
-        self.at_begin = {host: self._metrics(host) for host in self.cluster.host_names()}
+        self.drawn_before = {host: self._drawn(host) for host in self.cluster.host_names()}
 
     def before(self, step):
-        self.waited_before = self._metrics(step.host)[WAITED]
+        self.waited_before = self._metric(step.host, WAITED)
 
     def arrive(self, step, inputs):
         self.cluster.node(step.host).output(["whiskfs", "attach", self.volume])
@@ -170,16 +175,22 @@ class Whiskfs(Local):
 
     def waited(self, step):
         """Each step has a host of its own, so all that its host drew since the run began was drawn for it."""
-        now, begin = self._metrics(step.host), self.at_begin[step.host]
-        ahead, demand = (now[name] - begin[name] for name in (DRAWN_AHEAD, DRAWN_DEMAND))
-        return now[WAITED] - self.waited_before, int(ahead + demand), int(ahead)
+        waited = self._metric(step.host, WAITED) - self.waited_before
+        drawn, ahead = (now - then for now, then in zip(self._drawn(step.host), self.drawn_before[step.host]))
+        return waited, drawn, ahead
 
-    def _metrics(self, host):
-        """name{labels} -> value, from the daemon's metrics page."""
+    def _drawn(self, host):
+        """Bytes that a host has received from all others, and how many of them before they were asked for."""
+        return int(self._metric(host, RECEIVED)), int(self._metric(host, RECEIVED, AHEAD))
+
+    def _metric(self, host, name, label=""):
+        """The sum of a metric's series with that label, from the daemon's metrics page."""
         url = f"http://127.0.0.1:{METRICS_PORT}/metrics"
         text = self.cluster.node(host).output(["curl", "-sS", "--fail", "--max-time", "5", url])
-        lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
-        return {name: float(value) for name, _, value in lines}
+        if f"# TYPE {name} " not in text:
+            raise ClusterError(f"{host}: whiskfsd has no metric {name}")
+        series = (line.rpartition(" ") for line in text.splitlines() if line.startswith((name + "{", name + " ")))
+        return sum(float(value) for labels, _, value in series if label in labels)
 
     def end(self):
         for host in self.cluster.host_names():

@@ -287,7 +287,7 @@ class Cluster:
         try:
             os.mkdir(self.directory, 0o755)
         except FileExistsError:
-            raise ClusterError(f"cluster '{self.name}' exists: 'bench/cluster down --name {self.name}' ends it") from None
+            raise ClusterError(f"cluster '{self.name}' exists already: down --name {self.name} ends it") from None
         try:
             self._make(count, rate, kafka, overrides, extras, owner, build)
             if kafka:
@@ -378,7 +378,7 @@ class Cluster:
         for node in asked:
             with contextlib.suppress(ClusterError):
                 if not node.wait_ended(DAEMON, STOP_TIMEOUT_S):
-                    complaints.append(f"{node.name}: whiskfsd did not stop when asked and was killed\n{node.log_tail()}")
+                    complaints.append(f"{node.name}: whiskfsd did not stop and was killed\n{node.log_tail()}")
                 elif node.service(DAEMON)["status"] != 0:
                     status = node.service(DAEMON)["status"]
                     complaints.append(f"{node.name}: whiskfsd ended with status {status}\n{node.log_tail()}")
