@@ -12,8 +12,8 @@
 #define DEFAULT_MAP_BYTES (16ULL << 30)
 #define RESERVE_PAGES_MIN 96
 #define RESERVE_PAGES_MAX 4096
+#define PAGES_PER_DECISION 16  /* more than any change takes, large values apart */
 #define LARGE_VALUE_BYTES 1024 /* past this LMDB may want neighbouring pages */
-#define ROOM_EVERY 64          /* decisions between two counts of the free pages */
 
 /* ---- read transactions ---- */
 
@@ -218,18 +218,26 @@ static int count_free(struct tree *tree, uint64_t *ret_n)
     return r < 0 ? r : count_free_pages(read.rows.txn, ret_n);
 }
 
-int tree_room(struct tree *tree, size_t value_bytes)
+/* A value that wants neighbouring pages: asks LMDB itself, in a transaction that comes to nothing. The same pages are
+ * still free when the change is applied: a reader that begins meanwhile sees the last commit and holds none of them. */
+static int try_value(struct tree *tree, size_t value_bytes)
 {
-    MDB_envinfo info;
-    int rc = mdb_env_info(tree->env, &info);
+    if (tree->batch)
+        return -ENOSPC; /* one writing transaction at a time */
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(tree->env, NULL, 0, &txn);
     if (rc != 0)
         return rows_error(rc);
-    uint64_t value_pages = value_bytes / tree->page_bytes + 1;
-    if (info.me_last_pgno + 1 + tree->reserve_pages + value_pages <= tree->map_pages)
-        return 0;
-    /* The end of the map is near: only pages that were freed are left, and those have few neighbours. */
-    if (value_bytes > LARGE_VALUE_BYTES)
-        return -ENOSPC;
+    struct key key = key_1(0);
+    MDB_val k = {.mv_data = key.bytes, .mv_size = key.size};
+    MDB_val v = {.mv_size = value_bytes + 2 * tree->page_bytes};
+    rc = mdb_put(txn, tree->dbi[DB_XATTRS], &k, &v, MDB_RESERVE);
+    mdb_txn_abort(txn);
+    return rows_error(rc);
+}
+
+static int check_free_pages(struct tree *tree, uint64_t n_unused)
+{
     if (tree->n_room_known > 0) {
         tree->n_room_known--;
         return 0;
@@ -238,11 +246,30 @@ int tree_room(struct tree *tree, size_t value_bytes)
     int r = count_free(tree, &n_free);
     if (r < 0)
         return r;
-    n_free += tree->map_pages - MIN(tree->map_pages, info.me_last_pgno + 1);
-    if (n_free < tree->reserve_pages + ROOM_EVERY)
+    uint64_t n_room = n_free + n_unused;
+    if (n_room < tree->reserve_pages)
         return -ENOSPC;
-    tree->n_room_known = ROOM_EVERY;
+    tree->n_room_known = (n_room - tree->reserve_pages) / PAGES_PER_DECISION;
     return 0;
+}
+
+int tree_room(struct tree *tree, size_t value_bytes)
+{
+    MDB_envinfo info;
+    int rc = mdb_env_info(tree->env, &info);
+    if (rc != 0)
+        return rows_error(rc);
+    uint64_t n_unused = tree->map_pages - MIN(tree->map_pages, info.me_last_pgno + 1);
+    uint64_t value_pages = value_bytes / tree->page_bytes + 1;
+    if (n_unused >= tree->reserve_pages + value_pages)
+        return 0;
+    /* The end of the map was reached before: what is left are pages that were freed. */
+    int r = check_free_pages(tree, n_unused);
+    if (r == 0 && value_bytes > LARGE_VALUE_BYTES) {
+        tree->n_room_known = 0;
+        r = try_value(tree, value_bytes);
+    }
+    return r;
 }
 
 /* ---- batches ---- */
@@ -267,6 +294,15 @@ int tree_batch_commit(struct tree *tree)
     else
         tree->committed = tree->current;
     return r;
+}
+
+void tree_batch_abort(struct tree *tree)
+{
+    tree->batch_error = 0;
+    if (tree->batch)
+        mdb_txn_abort(TAKE(tree->batch));
+    SCOPED_LOCK(&tree->lock);
+    tree->current = tree->committed;
 }
 
 /* ---- copies ---- */

@@ -82,6 +82,7 @@ MUST_USE int tree_apply(struct tree *tree, const struct change *change, struct t
  * commit, still to be called, returns that error. */
 MUST_USE int tree_batch_begin(struct tree *tree);
 MUST_USE int tree_batch_commit(struct tree *tree);
+void tree_batch_abort(struct tree *tree); /* instead of commit: nothing of it stays */
 
 /* Writes a consistent, compact and synced copy to dirfd/name (made with O_EXCL), and the index it stands at. */
 MUST_USE int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index);

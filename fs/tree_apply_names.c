@@ -74,7 +74,8 @@ static struct inode new_inode(const struct apply *a)
 int apply_make(struct apply *a)
 {
     const struct request *rq = a->request;
-    if (a->change->ino < a->meta.next_ino || a->change->ino >> INO_BITS)
+    if (a->change->ino < a->meta.next_ino || a->change->ino >> INO_BITS ||
+        (rq->value.size > 0 && !S_ISLNK(rq->mode)))
         return -EBADMSG;
     int r = is_name_free(a, rq->parent, rq->name);
     if (r < 0)

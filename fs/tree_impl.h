@@ -31,7 +31,7 @@ struct tree {
     struct tree_meta current; /* with what is applied but not committed */
     MDB_txn *batch;           /* open between batch_begin and batch_commit */
     int batch_error;          /* the batch failed and will not commit */
-    unsigned n_room_known;    /* decisions until free pages are counted again */
+    uint64_t n_room_known;    /* decisions that the free pages, when last counted, have room for */
 };
 
 MUST_USE int tree_read_begin(struct tree *tree, MDB_txn **ret_txn);
