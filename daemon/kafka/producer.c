@@ -234,7 +234,21 @@ static int read_creation(rd_kafka_event_t *event)
     return error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS ? 0 : errno_of(error);
 }
 
-int kafka_producer_ensure_compacted(struct kafka_producer *p, const char *topic, int timeout_ms)
+/* Asks for all topics: a request that names one may create it, and not as we want it. */
+static int find_topic(struct kafka_producer *p, const char *topic, int timeout_ms)
+{
+    const struct rd_kafka_metadata *metadata;
+    rd_kafka_resp_err_t error = rd_kafka_metadata(p->client, 1, NULL, &metadata, timeout_ms);
+    if (error)
+        return errno_of(error);
+    int r = -ENOENT;
+    for (int i = 0; i < metadata->topic_cnt && r < 0; i++)
+        r = strcmp(metadata->topics[i].topic, topic) == 0 ? 0 : -ENOENT;
+    rd_kafka_metadata_destroy(metadata);
+    return r;
+}
+
+static int create_topic(struct kafka_producer *p, const char *topic, int timeout_ms)
 {
     rd_kafka_NewTopic_t *wanted = compacted_topic(topic);
     if (!wanted)
@@ -255,6 +269,13 @@ int kafka_producer_ensure_compacted(struct kafka_producer *p, const char *topic,
     rd_kafka_queue_destroy(queue);
     rd_kafka_NewTopic_destroy(wanted);
     return r;
+}
+
+int kafka_producer_ensure_compacted(struct kafka_producer *p, const char *topic, int timeout_ms)
+{
+    int64_t deadline_ns = clock_mono_ns() + timeout_ms * NS_PER_MS;
+    int r = find_topic(p, topic, timeout_ms);
+    return r == -ENOENT ? create_topic(p, topic, MAX(1, clock_left_ms(deadline_ns))) : r;
 }
 
 void kafka_producer_stats(const struct kafka_producer *p, struct kafka_producer_stats *ret_stats)
