@@ -2,7 +2,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "store_fixture.h"
+#include "tests/unit/fs/store_fixture.h"
 
 static struct content *content;
 

@@ -3,7 +3,7 @@
 #include <sched.h>
 #include <sys/wait.h>
 
-#include "store_fixture.h"
+#include "tests/unit/fs/store_fixture.h"
 
 #define OWN_5 "content/own/0000000000000005"
 #define DRAWN_5_3 "content/drawn/0000000000000005.0000000000000003"

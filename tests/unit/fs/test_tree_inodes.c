@@ -1,5 +1,5 @@
 /* Attributes, extended attributes, content versions, write ownership, sessions and identities. */
-#include "test_tree_fixture.h"
+#include "tests/unit/fs/test_tree_fixture.h"
 
 #include <sys/xattr.h>
 
@@ -25,7 +25,8 @@ Test(tree_inodes, setattr)
     cr_expect_eq(inode.mtime_ns, 6);
     cr_expect_eq(inode.ctime_ns, t.now_ns);
     cr_expect_eq(t.effect.touched[0], f);
-    cr_expect_eq(ASK(&t, SETATTR, .ino = f, .set = SET_ATIME_NOW | SET_MTIME_NOW, .atime_ns = 1), 0);
+    cr_expect_eq(ASK(&t, SETATTR, .ino = f, .set = SET_ATIME_NOW | SET_MTIME_NOW, .atime_ns = 1),
+                 0);
     cr_expect_eq(stat_of(&t, f).atime_ns, t.now_ns);
     cr_expect_eq(stat_of(&t, f).mtime_ns, t.now_ns);
     cr_expect_eq(ASK(&t, SETATTR, .ino = f), 2);
@@ -57,7 +58,8 @@ Test(tree_inodes, xattrs)
     uint64_t f = made(&t, ROOT_INO, "f", S_IFREG);
     char buffer[64];
     size_t used = 0;
-#define SET(n, v, fl) ASK(&t, SETXATTR, .ino = f, .name = str(n), .value = str(v), .xattr_flags = fl)
+#define SET(n, v, fl)                                                                              \
+    ASK(&t, SETXATTR, .ino = f, .name = str(n), .value = str(v), .xattr_flags = fl)
     cr_expect_eq(tree_getxattr(t.tree, f, str("user.a"), buffer, 64, &used), -ENODATA);
     cr_expect_eq(tree_getxattr(t.tree, 99, str("user.a"), buffer, 64, &used), -ENOENT);
     cr_expect_eq(SET("user.a", "one", XATTR_REPLACE), -ENODATA);
@@ -99,9 +101,9 @@ Test(tree_inodes, xattr_limits)
     uint64_t f = made(&t, ROOT_INO, "f", S_IFREG);
     cr_expect_eq(ASK(&t, SETXATTR, .ino = f, .name = str("user.big"), .value = {big, sizeof big}),
                  -E2BIG);
-    cr_expect_eq(ASK(&t, SETXATTR, .ino = f, .name = str("user.big"),
-                     .value = {big, XATTR_VALUE_BYTES_MAX}),
-                 0);
+    cr_expect_eq(
+        ASK(&t, SETXATTR, .ino = f, .name = str("user.big"), .value = {big, XATTR_VALUE_BYTES_MAX}),
+        0);
     size_t used = 0;
     cr_expect_eq(tree_getxattr(t.tree, f, str("user.big"), back, sizeof back, &used), 0);
     cr_expect_eq(used, sizeof back);
@@ -149,9 +151,11 @@ Test(tree_inodes, publish)
 
     cr_expect_eq(ASK(&t, KEEP, .ino = f, .base_version = inode.version), -ESTALE);
     cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = v), -ESTALE);
-    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = inode.version), 0);
+    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = inode.version),
+                 0);
     cr_expect(stat_of(&t, f).keeper_complete);
-    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = inode.version), 2);
+    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = inode.version),
+                 2);
 
     cr_expect_eq(ASK(&t, PUBLISH, .ino = f, .size = 1, .base_version = inode.version), 0);
     cr_expect_eq(used_bytes(&t), 4096);
@@ -231,9 +235,9 @@ Test(tree_inodes, quota)
 {
     TREE_FIXTURE(t);
     uint64_t f = made(&t, ROOT_INO, "f", S_IFREG);
-    cr_expect_eq(ASK(&t, PUBLISH, .ino = f, .size = LIMIT_BYTES + 1,
-                     .base_version = stat_of(&t, f).version),
-                 0);
+    cr_expect_eq(
+        ASK(&t, PUBLISH, .ino = f, .size = LIMIT_BYTES + 1, .base_version = stat_of(&t, f).version),
+        0);
     cr_expect_eq(make(&t, ROOT_INO, "g", S_IFREG), -ENOSPC);
     cr_expect_eq(make(&t, ROOT_INO, "f", S_IFREG), -EEXIST);
     cr_expect_eq(move(&t, ROOT_INO, "f", ROOT_INO, "h", 0), 0);
@@ -247,8 +251,11 @@ Test(tree_inodes, quota)
 Test(tree_inodes, identity)
 {
     TREE_FIXTURE(t);
-    struct request rq = {.kind = REQUEST_MAKE, .parent = ROOT_INO, .name = str("f"),
-                         .mode = S_IFREG, .identity = {HOST_A, 7, 1000}};
+    struct request rq = {.kind = REQUEST_MAKE,
+                         .parent = ROOT_INO,
+                         .name = str("f"),
+                         .mode = S_IFREG,
+                         .identity = {HOST_A, 7, 1000}};
     cr_expect_eq(ask(&t, rq), 0);
     struct outcome first = t.effect.outcome;
     cr_expect_eq(ask(&t, rq), 1);
@@ -261,8 +268,12 @@ Test(tree_inodes, identity)
     struct request other = rq;
     other.identity.session = 8;
     cr_expect_eq(ask(&t, other), -EEXIST);
-    other = (struct request){.kind = REQUEST_SETATTR, .ino = ROOT_INO, .set = SET_UID,
-                             .identity = {HOST_A, 7, 1001}, .n_retire = 2, .retire = {1000, 555}};
+    other = (struct request){.kind = REQUEST_SETATTR,
+                             .ino = ROOT_INO,
+                             .set = SET_UID,
+                             .identity = {HOST_A, 7, 1001},
+                             .n_retire = 2,
+                             .retire = {1000, 555}};
     cr_expect_eq(ask(&t, other), 0);
     cr_expect_eq(ask(&t, rq), -EEXIST);
     cr_expect_eq(ask(&t, other), 1);
@@ -272,8 +283,11 @@ Test(tree_inodes, identity)
 Test(tree_inodes, apply_again)
 {
     TREE_FIXTURE(t);
-    struct request rq = {.kind = REQUEST_MAKE, .parent = ROOT_INO, .name = str("f"),
-                         .mode = S_IFREG, .identity = {HOST_A, 7, 1000}};
+    struct request rq = {.kind = REQUEST_MAKE,
+                         .parent = ROOT_INO,
+                         .name = str("f"),
+                         .mode = S_IFREG,
+                         .identity = {HOST_A, 7, 1000}};
     struct change change;
     cr_assert_eq(tree_decide(t.tree, &rq, 5, &change, &t.outcome), 0);
     change.index = tree_applied(t.tree) + 2;
@@ -293,7 +307,9 @@ Test(tree_inodes, apply_misfit)
 {
     TREE_FIXTURE(t);
     made(&t, ROOT_INO, "f", S_IFREG);
-    struct request rq = {.kind = REQUEST_UNLINK, .parent = ROOT_INO, .name = str("f"),
+    struct request rq = {.kind = REQUEST_UNLINK,
+                         .parent = ROOT_INO,
+                         .name = str("f"),
                          .identity = {HOST_A, 7, 1000}};
     struct change change;
     cr_assert_eq(tree_decide(t.tree, &rq, 5, &change, &t.outcome), 0);
@@ -341,8 +357,8 @@ Test(tree_inodes, session)
     cr_expect_eq(n_writers(&t, HOST_A), 3);
     cr_expect_eq(n_held(&t, HOST_A), 1);
     cr_expect_eq(n_held(&t, HOST_B), 0);
-    struct request old = {.kind = REQUEST_SETATTR, .ino = ROOT_INO, .set = SET_UID,
-                          .identity = {HOST_A, 7, 500}};
+    struct request old = {
+        .kind = REQUEST_SETATTR, .ino = ROOT_INO, .set = SET_UID, .identity = {HOST_A, 7, 500}};
     struct request kept = old, above = old;
     kept.identity.session = 8;
     above.identity.session = 9;
@@ -358,5 +374,6 @@ Test(tree_inodes, session)
     cr_expect_eq(ask(&t, kept), 1);
     cr_expect_eq(ask(&t, old), 0);
     cr_expect_eq(ask(&t, above), 0);
-    cr_expect_eq(ASK(&t, MAKE, .identity = {HOST_B, 7, 1}, .parent = ROOT_INO, .name = str("z")), 1);
+    cr_expect_eq(ASK(&t, MAKE, .identity = {HOST_B, 7, 1}, .parent = ROOT_INO, .name = str("z")),
+                 1);
 }

@@ -1,5 +1,5 @@
 /* Names: making, linking, removing, renaming, and what Linux answers when that cannot be. */
-#include "test_tree_fixture.h"
+#include "tests/unit/fs/test_tree_fixture.h"
 
 #include "fs/tree_impl.h"
 
@@ -74,9 +74,8 @@ Test(tree_names, make_directory_counts_in_parent)
 Test(tree_names, setgid_directory)
 {
     TREE_FIXTURE(t);
-    cr_assert_eq(ASK(&t, MAKE, .parent = ROOT_INO, .name = str("d"), .mode = S_IFDIR | 02775,
-                     .gid = 77),
-                 0);
+    cr_assert_eq(
+        ASK(&t, MAKE, .parent = ROOT_INO, .name = str("d"), .mode = S_IFDIR | 02775, .gid = 77), 0);
     uint64_t d = t.effect.outcome.ino;
     struct inode f = stat_of(&t, made(&t, d, "f", S_IFREG | 0644));
     cr_expect_eq(f.gid, 77);
@@ -119,9 +118,9 @@ Test(tree_names, symlink)
 Test(tree_names, device)
 {
     TREE_FIXTURE(t);
-    cr_assert_eq(ASK(&t, MAKE, .parent = ROOT_INO, .name = str("n"), .mode = S_IFCHR | 0600,
-                     .rdev = 259),
-                 0);
+    cr_assert_eq(
+        ASK(&t, MAKE, .parent = ROOT_INO, .name = str("n"), .mode = S_IFCHR | 0600, .rdev = 259),
+        0);
     cr_expect_eq(stat_of(&t, t.effect.outcome.ino).rdev, 259);
     cr_expect(host_equal(stat_of(&t, t.effect.outcome.ino).keeper, NO_HOST));
 }

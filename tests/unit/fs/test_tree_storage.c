@@ -1,5 +1,5 @@
 /* What the environment must stand: ends without a close, a full map, copies, batches, many readers, large directories. */
-#include "test_tree_fixture.h"
+#include "tests/unit/fs/test_tree_fixture.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,7 +24,8 @@ static bool list_name(void *ctx, struct span name, uint64_t cookie, const struct
     cr_assert_gt(cookie, l->cookie);
     l->cookie = cookie;
     if (l->n < 64)
-        snprintf(l->names[l->n], sizeof l->names[0], "%.*s", (int)name.size, (const char *)name.data);
+        snprintf(l->names[l->n], sizeof l->names[0], "%.*s", (int)name.size,
+                 (const char *)name.data);
     l->n++;
     return l->n < l->limit;
 }
@@ -106,8 +107,11 @@ static void fill(struct tree_fixture *t, uint64_t dir, int n)
     cr_assert_eq(tree_batch_begin(t->tree), 0);
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "f%08d", i);
-        struct request rq = {.kind = REQUEST_MAKE, .parent = dir, .name = str(name),
-                             .mode = S_IFREG | 0644, .identity = {HOST_A, 9, 1 + (uint64_t)i}};
+        struct request rq = {.kind = REQUEST_MAKE,
+                             .parent = dir,
+                             .name = str(name),
+                             .mode = S_IFREG | 0644,
+                             .identity = {HOST_A, 9, 1 + (uint64_t)i}};
         struct change change;
         cr_assert_eq(tree_decide(t->tree, &rq, 1, &change, &t->outcome), 0);
         change.index = ++index;
@@ -159,7 +163,9 @@ Test(tree_storage, survives_the_process)
         if (tree_read_begin(t.tree, &reader) != 0 || tree_batch_begin(t.tree) != 0)
             _exit(3);
         struct change half = {
-            .request = {.kind = REQUEST_UNLINK, .parent = ROOT_INO, .name = str("f0"),
+            .request = {.kind = REQUEST_UNLINK,
+                        .parent = ROOT_INO,
+                        .name = str("f0"),
                         .identity = {HOST_A, 1, 1}},
             .index = 1002,
             .ino = 2,
@@ -179,8 +185,10 @@ Test(tree_storage, survives_the_process)
     struct tree_usage usage;
     tree_usage(t.tree, &usage);
     cr_expect_eq(usage.n_inodes, 1001);
-    cr_expect_eq(ask(&t, (struct request){.kind = REQUEST_MAKE, .parent = ROOT_INO,
-                                          .name = str("f5"), .mode = S_IFREG,
+    cr_expect_eq(ask(&t, (struct request){.kind = REQUEST_MAKE,
+                                          .parent = ROOT_INO,
+                                          .name = str("f5"),
+                                          .mode = S_IFREG,
                                           .identity = {HOST_A, 7, 7}}),
                  1);
     t.unique = 5000;
@@ -245,7 +253,10 @@ Test(tree_storage, batch)
 {
     TREE_FIXTURE(t);
     struct change change = {
-        .request = {.kind = REQUEST_MAKE, .parent = ROOT_INO, .name = str("f"), .mode = S_IFREG,
+        .request = {.kind = REQUEST_MAKE,
+                    .parent = ROOT_INO,
+                    .name = str("f"),
+                    .mode = S_IFREG,
                     .identity = {HOST_A, 1, 1}},
         .index = 2,
         .ino = 2,
@@ -277,7 +288,8 @@ Test(tree_storage, batch)
 
 /* ---- a full map ---- */
 
-static int fill_until_full(struct tree_fixture *t, const char *prefix, size_t xattr_bytes, int *ret_n)
+static int fill_until_full(struct tree_fixture *t, const char *prefix, size_t xattr_bytes,
+                           int *ret_n)
 {
     static uint8_t value[XATTR_VALUE_BYTES_MAX];
     char name[32];
@@ -331,8 +343,11 @@ Test(tree_storage, apply_into_full_map, .timeout = 60)
     for (; r == 0 && n < 100000; n += r == 0) {
         snprintf(name, sizeof name, "f%d", n);
         struct change change = {
-            .request = {.kind = REQUEST_MAKE, .parent = ROOT_INO, .name = str(name),
-                        .mode = S_IFREG, .identity = {HOST_A, 1, (uint64_t)n}},
+            .request = {.kind = REQUEST_MAKE,
+                        .parent = ROOT_INO,
+                        .name = str(name),
+                        .mode = S_IFREG,
+                        .identity = {HOST_A, 1, (uint64_t)n}},
             .index = tree_applied(t.tree) + 1,
             .ino = (uint64_t)n + 2,
         };
