@@ -30,7 +30,8 @@ struct session_counters {
 };
 
 /* Mounts and serves on threads of its own. A stale mount of a dead daemon at the mountpoint is unmounted first. */
-MUST_USE int session_start(struct volume *volume, const struct session_options *options, struct session **ret_session);
+MUST_USE int session_start(struct volume *volume, const struct session_options *options,
+                           struct session **ret_session);
 /* Unmounts (lazily when busy), waits until requests in flight are answered, joins. */
 void session_stop(struct session *session);
 const struct session_counters *session_counters(const struct session *session);

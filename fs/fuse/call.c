@@ -1,0 +1,326 @@
+/* fs/fuse/call.c — admission, identities, replies. */
+#include "fs/fuse/call.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "fs/fuse/live.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+#define IO_BYTES (128u << 10) /* st_blksize: what cp and friends read at a time */
+#define NOTABLE_WAIT_NS (100 * 1000)
+
+static double cache_seconds(int64_t valid_ns)
+{
+    if (valid_ns == FOREVER_NS)
+        return CACHE_FOREVER_S;
+    return valid_ns > 0 ? (double)valid_ns / (double)NS_PER_S : 0;
+}
+
+/* Waits for the lease, if there is one; what it took is time waited for other hosts. */
+static int admit(struct call *c)
+{
+    struct session *s = c->session;
+    int64_t valid_ns;
+
+    if (!s->source) {
+        c->valid_s = CACHE_FOREVER_S;
+        return 0;
+    }
+    int64_t start = clock_mono_ns();
+    int r = s->source->ops->admit(s->source, &valid_ns);
+    int64_t took = clock_mono_ns() - start;
+    if (took > NOTABLE_WAIT_NS)
+        atomic_fetch_add(&s->counters.wait_ns, (uint64_t)took);
+    if (r < 0)
+        return r;
+    c->valid_s = cache_seconds(valid_ns);
+    return 0;
+}
+
+void call_begin_open(struct call *c, fuse_req_t req, const char *doing, fuse_ino_t id)
+{
+    struct session *s = fuse_req_userdata(req);
+
+    *c = (struct call){.session = s,
+                       .req = req,
+                       .doing = doing,
+                       .id = id,
+                       .unique = worker_unique() & ~UNIQUE_RESEND_BIT,
+                       .deadline_ns = clock_mono_ns() + REQUEST_TIMEOUT_NS};
+    atomic_fetch_add_explicit(&s->counters.requests, 1, memory_order_relaxed);
+}
+
+bool call_begin(struct call *c, fuse_req_t req, const char *doing, fuse_ino_t id, const char *name)
+{
+    call_begin_open(c, req, doing, id);
+    c->name = name;
+    int r = admit(c);
+    if (r < 0)
+        call_error(c, r);
+    return r == 0;
+}
+
+void call_naming(struct call *c)
+{
+    atomic_fetch_add(&c->session->naming, 1);
+    c->is_naming = true;
+}
+
+/* ---- the end of a call ---- */
+
+/* Errors that the caller did not ask for. */
+static bool is_trouble(int error)
+{
+    switch (error) {
+    case -EIO:
+    case -EBADMSG:
+    case -ETIMEDOUT:
+    case -EHOSTUNREACH:
+    case -ENOTCONN:
+    case -ENOMEM:
+    case -EMFILE:
+    case -ENFILE:
+    case -EBUSY:
+    case -EINTR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What programs know: the network's errors are EIO to them. */
+static int narrowed(int error)
+{
+    switch (error) {
+    case -EBADMSG:
+    case -ETIMEDOUT:
+    case -EHOSTUNREACH:
+    case -ENOTCONN:
+    case -EMFILE:
+    case -ENFILE:
+        return -EIO;
+    default:
+        return error;
+    }
+}
+
+static void log_trouble(const struct call *c, int error)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+
+    if (!log_allow(&limit, &suppressed))
+        return;
+    log_warning("fuse", "cannot %s '%s': %s volume=%s inode=%" PRIu64 " pid=%d suppressed=%" PRIu64,
+                c->doing, c->name ? c->name : "", strerror(-error), c->session->name, id_ino(c->id),
+                (int)fuse_req_ctx(c->req)->pid, suppressed);
+}
+
+void call_end(struct call *c, int error)
+{
+    struct session *s = c->session;
+
+    if (error < 0)
+        atomic_fetch_add_explicit(&s->counters.errors, 1, memory_order_relaxed);
+    if (c->is_naming)
+        atomic_fetch_sub(&s->naming, 1);
+    if (c->is_changed)
+        volume_answered(s->volume, s->id, c->unique);
+}
+
+void call_error(struct call *c, int error)
+{
+    if (is_trouble(error))
+        log_trouble(c, error);
+    (void)fuse_reply_err(c->req, -narrowed(error));
+    call_end(c, error);
+}
+
+/* ---- attributes ---- */
+
+static struct timespec timespec_of(int64_t ns)
+{
+    int64_t s = ns / NS_PER_S, rest = ns % NS_PER_S;
+    if (rest < 0) {
+        s--;
+        rest += NS_PER_S;
+    }
+    return (struct timespec){.tv_sec = s, .tv_nsec = rest};
+}
+
+void fill_stat(const struct inode *inode, struct stat *st)
+{
+    *st = (struct stat){.st_ino = inode->ino,
+                        .st_mode = inode->mode,
+                        .st_nlink = inode->nlink,
+                        .st_uid = inode->uid,
+                        .st_gid = inode->gid,
+                        .st_rdev = inode->rdev,
+                        .st_size = (off_t)inode->size,
+                        .st_blksize = IO_BYTES,
+                        .st_blocks = (blkcnt_t)((inode->size + 4095) / 4096 * 8),
+                        .st_atim = timespec_of(inode->atime_ns),
+                        .st_mtim = timespec_of(inode->mtime_ns),
+                        .st_ctim = timespec_of(inode->ctime_ns)};
+}
+
+void fill_entry(const struct call *c, const struct inode *inode, uint64_t id,
+                struct fuse_entry_param *ret_entry)
+{
+    const struct session *s = c->session;
+    bool is_shared = c->valid_s < CACHE_FOREVER_S;
+
+    *ret_entry =
+        (struct fuse_entry_param){.ino = id,
+                                  .attr_timeout = c->valid_s,
+                                  .entry_timeout = is_shared && !s->has_epoch ? 0 : c->valid_s};
+    fill_stat(inode, &ret_entry->attr);
+    /* What is being written here changes without a request; its times once more when it is published. */
+    if (host_equal(inode->writer, s->self))
+        ret_entry->attr_timeout = 0;
+}
+
+int call_node(struct call *c, struct node **ret_node)
+{
+    struct node *node = node_get(&c->session->nodes, c->id);
+    if (!node)
+        return -ESTALE;
+    *ret_node = node;
+    return 0;
+}
+
+/* What was unlinked while the kernel still knows it. */
+static int remembered(struct node *node, struct inode *ret_inode)
+{
+    SCOPED_LOCK(&node->lock);
+
+    *ret_inode = node->last;
+    ret_inode->nlink = 0;
+    return 0;
+}
+
+static void remember(struct node *node, const struct inode *inode)
+{
+    SCOPED_LOCK(&node->lock);
+    node->last = *inode;
+}
+
+int call_inode(struct call *c, struct node *node, struct inode *ret_inode)
+{
+    struct inode inode;
+
+    int r = tree_get(c->session->tree, id_ino(c->id), &inode);
+    if (r == -ENOENT && node)
+        r = remembered(node, &inode);
+    if (r < 0)
+        return r;
+    if (node)
+        live_overlay(c->session, node, &inode);
+    if (node)
+        remember(node, &inode);
+    *ret_inode = inode;
+    return 0;
+}
+
+/* ---- replies ---- */
+
+void call_attr(struct call *c, struct node *node, const struct inode *inode)
+{
+    struct stat st;
+    double timeout = node && host_equal(inode->writer, c->session->self) ? 0 : c->valid_s;
+
+    fill_stat(inode, &st);
+    (void)fuse_reply_attr(c->req, &st, timeout);
+    call_end(c, 0);
+}
+
+/* Files being written here are looked at through their node, which has the sizes of now. */
+static void overlay_entry(struct call *c, uint64_t id, struct inode *inode)
+{
+    if (!S_ISREG(inode->mode))
+        return;
+    struct node *node = node_get(&c->session->nodes, id);
+    if (!node)
+        return;
+    live_overlay(c->session, node, inode);
+    node_put(&c->session->nodes, node);
+}
+
+void call_entry(struct call *c, const struct inode *inode)
+{
+    struct fuse_entry_param entry;
+    struct inode shown = *inode;
+    uint64_t id;
+
+    int r = node_enter(&c->session->nodes, inode, &id);
+    if (r < 0) {
+        call_error(c, r);
+        return;
+    }
+    overlay_entry(c, id, &shown);
+    fill_entry(c, &shown, id, &entry);
+    if (fuse_reply_entry(c->req, &entry) != 0)
+        node_forget(&c->session->nodes, id, 1);
+    call_end(c, 0);
+}
+
+void call_negative(struct call *c)
+{
+    struct fuse_entry_param entry = {.ino = 0};
+
+    if (c->valid_s >= CACHE_FOREVER_S || c->session->has_epoch)
+        entry.entry_timeout = c->valid_s;
+    (void)fuse_reply_entry(c->req, &entry);
+    call_end(c, 0);
+}
+
+void call_create(struct call *c, const struct inode *inode, uint64_t id,
+                 const struct fuse_file_info *fi, int *ret_error)
+{
+    struct fuse_entry_param entry;
+
+    fill_entry(c, inode, id, &entry);
+    *ret_error = fuse_reply_create(c->req, &entry, fi);
+    call_end(c, 0);
+}
+
+/* ---- changes ---- */
+
+/* Off the home, or with members to settle with, a change waits for other hosts. */
+static int change(struct session *s, struct request *request, struct outcome *ret_outcome)
+{
+    int64_t start = s->source ? clock_mono_ns() : 0;
+    int r = volume_change(s->volume, request, ret_outcome);
+    int64_t took = s->source ? clock_mono_ns() - start : 0;
+    if (took > NOTABLE_WAIT_NS)
+        atomic_fetch_add(&s->counters.wait_ns, (uint64_t)took);
+    return r;
+}
+
+int call_change(struct call *c, struct request *request, struct outcome *ret_outcome)
+{
+    struct session *s = c->session;
+
+    request->identity = (struct identity){.host = s->self, .session = s->id, .unique = c->unique};
+    int r = change(s, request, ret_outcome);
+    /* A refusal by the home itself leaves nothing behind; one that came from afar may have got lost after the fact. */
+    c->is_changed = ret_outcome->index != 0 || !volume_is_home(s->volume);
+    return r;
+}
+
+int session_change(struct session *s, struct request *request, struct outcome *ret_outcome)
+{
+    uint64_t unique = atomic_fetch_add(&s->next_unique, 2);
+
+    request->identity = (struct identity){.host = s->self, .session = s->id, .unique = unique};
+    int r = change(s, request, ret_outcome);
+    if (ret_outcome->index != 0 || !volume_is_home(s->volume))
+        volume_answered(s->volume, s->id, unique);
+    return r;
+}

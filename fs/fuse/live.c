@@ -1,0 +1,377 @@
+/* fs/fuse/live.c — from the backing file to the log. */
+#include "fs/fuse/live.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/fuse/tune.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+static int64_t ns_of(struct timespec t)
+{
+    return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
+}
+
+static struct timespec omit_or(bool omit, int64_t ns)
+{
+    if (omit)
+        return (struct timespec){.tv_nsec = UTIME_OMIT};
+    int64_t s = ns / NS_PER_S, rest = ns % NS_PER_S;
+    return rest < 0 ? (struct timespec){.tv_sec = s - 1, .tv_nsec = rest + NS_PER_S}
+                    : (struct timespec){.tv_sec = s, .tv_nsec = rest};
+}
+
+/* ---- content ---- */
+
+static bool is_at(struct session *s, struct node *node, const struct inode *inode)
+{
+    SCOPED_LOCK(&node->lock);
+
+    if (node->stale)
+        return false;
+    if (inode->version == node->version)
+        return true;
+    if (inode->version > node->version && !(node->writing && host_equal(inode->keeper, s->self)))
+        node->stale = true;
+    return !node->stale;
+}
+
+static void set_content(struct node *node, struct content *content)
+{
+    SCOPED_LOCK(&node->lock);
+    node->content = content;
+}
+
+int live_use(struct call *c, struct node *node)
+{
+    struct session *s = c->session;
+    struct content *content;
+    struct inode inode;
+
+    int r = tree_get(s->tree, node->ino, &inode);
+    if (r == -ENOENT)
+        return node->content ? 0 : -ESTALE;
+    if (r < 0)
+        return r;
+    if (!is_at(s, node, &inode))
+        return -ESTALE;
+    if (node->content)
+        return 0;
+    r = content_get(s->store, s->self, &inode, &content);
+    if (r == -ENOENT)
+        return -EIO; /* the store has named what is lost */
+    if (r < 0)
+        return r;
+    set_content(node, content);
+    return 0;
+}
+
+void live_unuse(struct node *node)
+{
+    struct content *content = NULL;
+    {
+        SCOPED_LOCK(&node->lock);
+        if (node->n_open == 0 && !node->writing)
+            content = TAKE(node->content);
+    }
+    if (content)
+        content_put(content);
+}
+
+/* ---- becoming the writer ---- */
+
+/* What the backing file looks like while everything in it is published. */
+static void set_sample(struct node *node, const struct stat *st)
+{
+    SCOPED_LOCK(&node->lock);
+
+    node->sample_size = (uint64_t)st->st_size;
+    node->sample_mtime_ns = ns_of(st->st_mtim);
+}
+
+static int sample(struct session *s, struct node *node)
+{
+    struct stat st;
+    int fd = content_fd(node->content);
+
+    if (s->backing_clock == CLOCK_UNKNOWN)
+        s->backing_clock = backing_clock_of(fd);
+    node->dirty = false;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    set_sample(node, &st);
+    return 0;
+}
+
+/* The backing file of a drawn copy is as old as its arrival; from here on its times are the file's. */
+static int align_times(struct node *node, const struct inode *inode)
+{
+    struct stat st;
+    int fd = content_fd(node->content);
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (ns_of(st.st_mtim) == inode->mtime_ns)
+        return 0;
+    const struct timespec times[2] = {omit_or(true, 0), omit_or(false, inode->mtime_ns)};
+    return futimens(fd, times) < 0 ? -errno : 0;
+}
+
+static int begin_writing(struct session *s, struct node *node, const struct inode *inode)
+{
+    int r = align_times(node, inode);
+    if (r == 0)
+        r = sample(s, node);
+    if (r < 0)
+        return r;
+    {
+        SCOPED_LOCK(&node->lock);
+        node->writing = true;
+    }
+    quota_join(&s->quota, node, inode->size);
+    return 0;
+}
+
+int live_made(struct session *s, struct node *node, const struct inode *inode)
+{
+    struct content *content;
+
+    int r = content_make(s->store, inode->ino, &content);
+    if (r == -EEXIST) /* made, and then the daemon ended before it could answer */
+        r = content_get(s->store, s->self, inode, &content);
+    if (r < 0)
+        return r;
+    set_content(node, content);
+    node->undurable = true;
+    return begin_writing(s, node, inode);
+}
+
+/* Takes the ownership back that did not lead to writing. */
+static void abandon(struct session *s, uint64_t ino)
+{
+    struct request request = {.kind = REQUEST_CLOSE_WRITE, .ino = ino};
+    struct outcome outcome;
+
+    if (session_change(s, &request, &outcome) < 0)
+        log_debug("fuse", "cannot give the write ownership back volume=%s inode=%" PRIu64, s->name,
+                  ino);
+}
+
+static int own_content(struct session *s, struct node *node, struct inode *ret_inode)
+{
+    int r = tree_get(s->tree, node->ino, ret_inode);
+    if (r < 0)
+        return r;
+    if (!is_at(s, node, ret_inode))
+        return -ESTALE;
+    return content_own(node->content);
+}
+
+int live_write(struct call *c, struct node *node)
+{
+    struct session *s = c->session;
+    struct request request = {.kind = REQUEST_OPEN_WRITE, .ino = node->ino};
+    struct outcome outcome;
+    struct inode inode;
+
+    if (node->writing)
+        return 0;
+    int r = session_change(s, &request, &outcome);
+    if (r == -ENOENT)
+        return -ESTALE;
+    if (r < 0)
+        return r;
+    r = own_content(s, node, &inode);
+    if (r == 0)
+        r = begin_writing(s, node, &inode);
+    if (r < 0)
+        abandon(s, node->ino);
+    return r;
+}
+
+/* ---- publishing ---- */
+
+static bool is_changed(struct session *s, const struct node *node, bool dirty,
+                       const struct stat *st)
+{
+    if (dirty || (uint64_t)st->st_size != node->sample_size ||
+        ns_of(st->st_mtim) != node->sample_mtime_ns)
+        return true;
+    /* A clock of whole ticks: a passed-through write soon after the sample may not show. */
+    return s->backing_clock == CLOCK_COARSE && node->n_write > 0 && node->n_passthrough > 0 &&
+           clock_real_ns() - node->sample_mtime_ns < 20 * NS_PER_MS;
+}
+
+static uint64_t base_version(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+    return node->version;
+}
+
+static void published(struct session *s, struct node *node, const struct stat *st,
+                      const struct outcome *outcome)
+{
+    {
+        SCOPED_LOCK(&node->lock);
+        node->version = MAX(node->version, outcome->index);
+    }
+    set_sample(node, st);
+    quota_published(&s->quota, node, (uint64_t)st->st_size, content_size(node->content));
+}
+
+/* An inode that is gone has nothing to publish and nobody to publish to. */
+static bool is_gone(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+    return node->gone;
+}
+
+static int publish(struct session *s, struct node *node, uint32_t flags, const struct stat *st)
+{
+    struct outcome outcome;
+    struct request request = {.kind = REQUEST_PUBLISH,
+                              .flags = flags,
+                              .ino = node->ino,
+                              .size = (uint64_t)st->st_size,
+                              .mtime_ns = ns_of(st->st_mtim),
+                              .base_version = base_version(node)};
+
+    if (!content_is_complete(node->content))
+        request.flags |= REQUEST_INCOMPLETE;
+    int r = session_change(s, &request, &outcome);
+    if (r == -ENOENT && is_gone(node))
+        return 0;
+    if (r < 0)
+        node->dirty = true;
+    else
+        published(s, node, st, &outcome);
+    return r;
+}
+
+int live_publish(struct session *s, struct node *node, uint32_t flags, bool *ret_published)
+{
+    struct stat st;
+    bool is_published = false;
+
+    /* A write from here on is the next publish's. */
+    bool dirty = node->writing && atomic_exchange(&node->dirty, false);
+    if (node->writing && fstat(content_fd(node->content), &st) < 0)
+        return -errno;
+    if (node->writing && is_changed(s, node, dirty, &st)) {
+        int r = publish(s, node, flags, &st);
+        if (r < 0)
+            return r;
+        is_published = true;
+        node->undurable = !(flags & REQUEST_DURABLE);
+    }
+    if (ret_published)
+        *ret_published = is_published;
+    return 0;
+}
+
+static int close_write(struct session *s, struct node *node)
+{
+    struct request request = {.kind = REQUEST_CLOSE_WRITE, .ino = node->ino};
+    struct outcome outcome;
+
+    int r = session_change(s, &request, &outcome);
+    return r == -ENOENT ? 0 : r;
+}
+
+int live_end_write(struct session *s, struct node *node)
+{
+    bool is_published;
+
+    if (!node->writing)
+        return 0;
+    int r = live_publish(s, node, REQUEST_LAST_CLOSE, &is_published);
+    if (r == 0 && !is_published)
+        r = close_write(s, node);
+    /* Somebody else's version is in the tree: ours is not to be published, and the ownership went with it. */
+    if (r == 0 || r == -ESTALE)
+        live_abandon(s, node);
+    return r;
+}
+
+void live_abandon(struct session *s, struct node *node)
+{
+    quota_leave(&s->quota, node);
+    SCOPED_LOCK(&node->lock);
+    node->writing = false;
+}
+
+void live_close(struct session *s, struct node *node)
+{
+    int r = live_end_write(s, node);
+    if (r == 0)
+        return;
+    log_error("fuse", "cannot publish what was written at close: %s volume=%s inode=%" PRIu64 "%s",
+              strerror(-r), s->name, node->ino, node->writing ? " (trying again)" : "");
+    if (node->writing)
+        closer_add(&s->closer, node);
+}
+
+int session_sync_log(struct session *s)
+{
+    struct request request = {.kind = REQUEST_SETATTR, .flags = REQUEST_DURABLE, .ino = ROOT_INO};
+    struct outcome outcome;
+
+    if (volume_is_home(s->volume))
+        return log_sync(volume_log(s->volume), log_last(volume_log(s->volume)));
+    return session_change(s, &request,
+                          &outcome); /* changes nothing; the home syncs before it answers */
+}
+
+int live_set_times(struct node *node, const struct timespec times[2])
+{
+    struct stat st;
+    int fd = content_fd(node->content);
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if ((uint64_t)st.st_size != node->sample_size || ns_of(st.st_mtim) != node->sample_mtime_ns)
+        node->dirty = true;
+    uint64_t size = node->sample_size;
+    if (futimens(fd, times) < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    st.st_size = (off_t)size;
+    set_sample(node, &st);
+    return 0;
+}
+
+/* ---- looking ---- */
+
+static void overlay_backing(const struct node *node, struct inode *inode)
+{
+    struct stat st;
+
+    if (!node->content || fstat(content_fd(node->content), &st) < 0)
+        return;
+    inode->size = (uint64_t)st.st_size;
+    if (!node->writing)
+        return;
+    int64_t mtime_ns = ns_of(st.st_mtim);
+    bool is_written =
+        inode->size != node->sample_size || mtime_ns != node->sample_mtime_ns || node->dirty;
+    inode->mtime_ns = mtime_ns;
+    if (is_written)
+        inode->ctime_ns = MAX(inode->ctime_ns, ns_of(st.st_ctim));
+}
+
+void live_overlay(struct session *s, struct node *node, struct inode *inode)
+{
+    SCOPED_LOCK(&node->lock);
+
+    if (!S_ISREG(inode->mode))
+        return;
+    if (node->writing)
+        inode->writer = s->self;
+    if (node->writing || (node->content && (node->stale || node->gone)))
+        overlay_backing(node, inode);
+    if (node->stale)
+        inode->mtime_ns = node->last.mtime_ns;
+}

@@ -1,0 +1,351 @@
+/* fs/fuse/node.c — the node table. */
+#include "fs/fuse/node.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#define GENERATIONS (1u << (64 - INO_BITS))
+
+static struct node *node_new(struct id_entry *entry, uint32_t generation, const struct inode *inode)
+{
+    struct node *node = calloc(1, sizeof *node);
+    if (!node)
+        return NULL;
+    node->id = entry->ino | (uint64_t)generation << INO_BITS;
+    node->ino = entry->ino;
+    node->entry = entry;
+    node->last = *inode;
+    node->version = inode->version;
+    mutex_init(&node->lock, LOCK_node);
+    cond_init(&node->idle);
+    list_init(&node->in_entry);
+    list_init(&node->in_writers);
+    list_init(&node->in_closer);
+    list_init(&node->handles);
+    return node;
+}
+
+static void node_free(struct node *node)
+{
+    CHECK(list_empty(&node->in_writers) && list_empty(&node->in_closer) &&
+          list_empty(&node->handles));
+    if (node->content)
+        content_put(node->content);
+    cond_done(&node->idle);
+    mutex_done(&node->lock);
+    free(node);
+}
+
+static struct node *find_locked(struct node_table *table, uint64_t id)
+{
+    struct node *node = NULL;
+    HASH_FIND(hh, table->by_id, &id, sizeof id, node);
+    return node;
+}
+
+static struct id_entry *find_entry_locked(struct node_table *table, uint64_t ino)
+{
+    struct id_entry *entry = NULL;
+    HASH_FIND(hh, table->by_ino, &ino, sizeof ino, entry);
+    return entry;
+}
+
+static void remove_locked(struct node_table *table, struct node *node)
+{
+    struct id_entry *entry = node->entry;
+
+    HASH_DEL(table->by_id, node);
+    list_remove(&node->in_entry);
+    table->n_nodes--;
+    if (entry->current == node)
+        entry->current = NULL;
+    if (list_empty(&entry->nodes)) {
+        HASH_DEL(table->by_ino, entry);
+        free(entry);
+    }
+    node_free(node);
+}
+
+static void maybe_remove_locked(struct node_table *table, struct node *node)
+{
+    if (node->nlookup == 0 && node->refs == 0)
+        remove_locked(table, node);
+}
+
+/* Whether the node's content is what inode says. A version that this host is publishing just now is the node's own:
+ * its number is in the tree a moment before it is in the node. */
+static bool is_current(struct node_table *table, struct node *node, const struct inode *inode)
+{
+    SCOPED_LOCK(&node->lock);
+
+    if (!S_ISREG(inode->mode))
+        return true;
+    if (!node->stale && inode->version > node->version &&
+        !(node->writing && host_equal(inode->keeper, table->self)))
+        node->stale = true;
+    return !node->stale;
+}
+
+/* The next generation whose id is not in use. */
+static bool next_generation_locked(struct node_table *table, struct id_entry *entry)
+{
+    for (uint32_t n = 0; n < GENERATIONS; n++) {
+        entry->generation = (entry->generation + 1) % GENERATIONS;
+        if (!find_locked(table, entry->ino | (uint64_t)entry->generation << INO_BITS))
+            return true;
+    }
+    return false;
+}
+
+static struct id_entry *entry_new_locked(struct node_table *table, uint64_t ino)
+{
+    struct id_entry *entry = calloc(1, sizeof *entry);
+    if (!entry)
+        return NULL;
+    entry->ino = ino;
+    list_init(&entry->nodes);
+    HASH_ADD(hh, table->by_ino, ino, sizeof entry->ino, entry);
+    return entry;
+}
+
+static struct node *add_locked(struct node_table *table, struct id_entry *entry,
+                               const struct inode *inode)
+{
+    struct node *node = node_new(entry, entry->generation, inode);
+    if (!node)
+        return NULL;
+    HASH_ADD(hh, table->by_id, id, sizeof node->id, node);
+    list_append(&entry->nodes, &node->in_entry);
+    entry->current = node;
+    table->n_nodes++;
+    return node;
+}
+
+static struct node *enter_locked(struct node_table *table, const struct inode *inode)
+{
+    struct id_entry *entry = find_entry_locked(table, inode->ino);
+
+    if (!entry) {
+        entry = entry_new_locked(table, inode->ino);
+        if (!entry)
+            return NULL;
+    } else if (entry->current && is_current(table, entry->current, inode)) {
+        return entry->current;
+    } else if (!next_generation_locked(table, entry)) {
+        return NULL;
+    }
+    struct node *node = add_locked(table, entry, inode);
+    if (!node && list_empty(&entry->nodes)) {
+        HASH_DEL(table->by_ino, entry);
+        free(entry);
+    }
+    return node;
+}
+
+int node_enter(struct node_table *table, const struct inode *inode, uint64_t *ret_id)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct node *node = enter_locked(table, inode);
+    if (!node)
+        return -ENOMEM;
+    node->nlookup++;
+    *ret_id = node->id;
+    return 0;
+}
+
+void node_forget(struct node_table *table, uint64_t id, uint64_t nlookup)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct node *node = find_locked(table, id);
+    if (!node || id == ROOT_INO)
+        return;
+    node->nlookup -= MIN(nlookup, node->nlookup);
+    maybe_remove_locked(table, node);
+}
+
+struct node *node_get(struct node_table *table, uint64_t id)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct node *node = find_locked(table, id);
+    if (node)
+        node->refs++;
+    return node;
+}
+
+void node_pin(struct node_table *table, struct node *node)
+{
+    SCOPED_LOCK(&table->lock);
+    node->refs++;
+}
+
+void node_put(struct node_table *table, struct node *node)
+{
+    SCOPED_LOCK(&table->lock);
+
+    CHECK(node->refs > 0);
+    node->refs--;
+    maybe_remove_locked(table, node);
+}
+
+int node_claim(struct node *node, int64_t deadline_ns)
+{
+    SCOPED_LOCK(&node->lock);
+
+    while (node->busy) {
+        if (!cond_wait_until(&node->idle, &node->lock, deadline_ns) && node->busy)
+            return -ETIMEDOUT;
+    }
+    node->busy = true;
+    return 0;
+}
+
+void node_unclaim(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+
+    CHECK(node->busy);
+    node->busy = false;
+    cond_signal(&node->idle);
+}
+
+void node_opening(struct node_table *table, struct node *node)
+{
+    SCOPED_LOCK(&table->lock);
+
+    node->entry->n_open++;
+    node->refs++;
+}
+
+bool node_closed(struct node_table *table, struct node *node)
+{
+    SCOPED_LOCK(&table->lock);
+    struct id_entry *entry = node->entry;
+
+    CHECK(entry->n_open > 0 && node->refs > 0);
+    bool drop = --entry->n_open == 0 && entry->held;
+    if (drop)
+        entry->held = false;
+    node->refs--;
+    maybe_remove_locked(table, node);
+    return drop;
+}
+
+bool node_is_open(struct node_table *table, uint64_t ino)
+{
+    SCOPED_LOCK(&table->lock);
+
+    const struct id_entry *entry = find_entry_locked(table, ino);
+    return entry && entry->n_open > 0;
+}
+
+static void mark_unlinked(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+
+    node->gone = true;
+    node->last.nlink = 0;
+}
+
+bool node_unlinked(struct node_table *table, uint64_t ino, bool held)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct id_entry *entry = find_entry_locked(table, ino);
+    if (!entry)
+        return held;
+    list_for_each(node, &entry->nodes, struct node, in_entry) mark_unlinked(node);
+    if (entry->n_open == 0)
+        return held;
+    entry->held = entry->held || held;
+    return false;
+}
+
+static void mark_published(struct node *node, uint64_t version, bool elsewhere)
+{
+    SCOPED_LOCK(&node->lock);
+
+    if (elsewhere)
+        node->stale = true;
+    else if (!node->stale)
+        node->version = MAX(node->version, version);
+}
+
+void node_published(struct node_table *table, uint64_t ino, uint64_t version, bool elsewhere)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct id_entry *entry = find_entry_locked(table, ino);
+    if (entry && entry->current)
+        mark_published(entry->current, version, elsewhere);
+}
+
+bool node_ids(struct node_table *table, uint64_t ino, uint64_t *ids, unsigned max,
+              unsigned *ret_n_ids)
+{
+    SCOPED_LOCK(&table->lock);
+    unsigned n = 0;
+
+    struct id_entry *entry = find_entry_locked(table, ino);
+    if (!entry)
+        return false;
+    list_for_each(node, &entry->nodes, struct node, in_entry)
+    {
+        if (n < max)
+            ids[n++] = node->id;
+    }
+    *ret_n_ids = n;
+    return true;
+}
+
+int node_all_ids(struct node_table *table, uint64_t **ret_ids, size_t *ret_n_ids)
+{
+    SCOPED_LOCK(&table->lock);
+    size_t n = 0;
+
+    uint64_t *ids = calloc(table->n_nodes + 1, sizeof *ids);
+    if (!ids)
+        return -ENOMEM;
+    for (struct node *node = table->by_id; node; node = node->hh.next)
+        ids[n++] = node->id;
+    *ret_ids = ids;
+    *ret_n_ids = n;
+    return 0;
+}
+
+struct node *node_any_open(struct node_table *table)
+{
+    SCOPED_LOCK(&table->lock);
+
+    for (struct node *node = table->by_id; node; node = node->hh.next) {
+        if (node->n_open == 0 && !node->writing)
+            continue;
+        node->refs++;
+        return node;
+    }
+    return NULL;
+}
+
+int node_table_init(struct node_table *table, struct host_id self)
+{
+    const struct inode root = {.ino = ROOT_INO, .mode = S_IFDIR | 0755, .nlink = 2};
+    uint64_t id;
+
+    table->self = self;
+    mutex_init(&table->lock, LOCK_nodes);
+    return node_enter(table, &root, &id);
+}
+
+void node_table_done(struct node_table *table)
+{
+    {
+        SCOPED_LOCK(&table->lock);
+        for (struct node *node = table->by_id, *next; node; node = next) {
+            next = node->hh.next;
+            remove_locked(table, node);
+        }
+    }
+    mutex_done(&table->lock);
+}

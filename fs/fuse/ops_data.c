@@ -1,0 +1,303 @@
+/* fs/fuse/ops_data.c — bytes that go through the daemon.
+ *
+ * Reads wait for missing blocks, then copy from the backing file through a recycled buffer. Writes are checked against
+ * the volume's limit first. What is passed through never comes here.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/fuse/live.h"
+#include "fs/fuse/ops.h"
+#include "proto/base/clock.h"
+
+#define READ_BYTES_MAX (4u << 20)
+#define COPY_BYTES_MAX (64u << 20) /* a copy may be cut short; requests end in bounded time */
+#define COPY_FETCH_BYTES_MAX (8u << 20)
+
+/* ---- reading ---- */
+
+/* Bytes of [offset, offset + size) that lie inside the file. */
+static uint64_t clamped(uint64_t file_size, uint64_t offset, uint64_t size)
+{
+    return offset < file_size ? MIN(size, file_size - offset) : 0;
+}
+
+/* Makes the range present; what that takes is time waited for other hosts. */
+static int need(struct call *c, struct content *content, uint64_t offset, uint64_t size)
+{
+    if (content_is_complete(content))
+        return 0;
+    int64_t start = clock_mono_ns();
+    int r = content_need(content, offset, size, FETCH_DEMAND, c->deadline_ns);
+    atomic_fetch_add(&c->session->counters.wait_ns, (uint64_t)(clock_mono_ns() - start));
+    return r;
+}
+
+static ssize_t read_all(int fd, char *buffer, size_t size, uint64_t offset)
+{
+    size_t used = 0;
+
+    while (used < size) {
+        ssize_t n = pread(fd, buffer + used, size - used, (off_t)(offset + used));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return used > 0 ? (ssize_t)used : -errno;
+        if (n == 0)
+            break;
+        used += (size_t)n;
+    }
+    return (ssize_t)used;
+}
+
+void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    struct call c;
+    struct content *content = handle_of(fi)->node->content;
+
+    call_begin_open(&c, req, "read", id);
+    size = (size_t)clamped(content_size(content), (uint64_t)offset, MIN(size, READ_BYTES_MAX));
+    char *buffer = worker_buffer(READ_BYTES_MAX);
+    int r = buffer ? need(&c, content, (uint64_t)offset, size) : -ENOMEM;
+    ssize_t n = r < 0 ? r : read_all(content_fd(content), buffer, size, (uint64_t)offset);
+    if (n < 0) {
+        call_error(&c, (int)n);
+        return;
+    }
+    atomic_fetch_add_explicit(&c.session->counters.read_requests, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c.session->counters.read_bytes, (uint64_t)n, memory_order_relaxed);
+    (void)fuse_reply_buf(req, buffer, (size_t)n);
+    call_end(&c, 0);
+}
+
+/* ---- writing ---- */
+
+static ssize_t copy_to_file(struct content *content, struct fuse_bufvec *data, uint64_t offset,
+                            size_t size)
+{
+    struct fuse_bufvec file = FUSE_BUFVEC_INIT(size);
+
+    file.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
+    file.buf[0].fd = content_fd(content);
+    file.buf[0].pos = (off_t)offset;
+    return fuse_buf_copy(&file, data, 0);
+}
+
+/* Writes what the limit allows: how much, or -ENOSPC when that is nothing. */
+static int64_t write_allowed(struct call *c, struct node *node, struct fuse_bufvec *data,
+                             uint64_t offset, size_t size)
+{
+    struct content *content = node->content;
+    struct quota *quota = &c->session->quota;
+    uint64_t end, now = content_size(content);
+
+    int64_t r = quota_grow(quota, node, now, offset + size, &end);
+    if (r < 0)
+        return r;
+    if (offset + size > now)
+        size = end > offset ? MIN(size, (size_t)(end - offset)) : 0;
+    if (size == 0)
+        return -ENOSPC;
+    r = content_prepare_write(content, offset, size, c->deadline_ns);
+    if (r == 0) {
+        node->dirty = true;
+        r = content_wrote(content, offset, size, copy_to_file(content, data, offset, size));
+    }
+    if (r < 0 || (uint64_t)r < size)
+        quota_settle(quota, node, content_size(content));
+    return r;
+}
+
+void op_write_buf(fuse_req_t req, fuse_ino_t id, struct fuse_bufvec *data, off_t offset,
+                  struct fuse_file_info *fi)
+{
+    struct call c;
+    struct node *node = handle_of(fi)->node;
+    size_t size = fuse_buf_size(data);
+
+    call_begin_open(&c, req, "write", id);
+    int64_t n = fi->kill_suidgid ? kill_privileges(&c, node->ino) : 0;
+    if (n == 0 && size > 0)
+        n = write_allowed(&c, node, data, (uint64_t)offset, size);
+    if (n < 0) {
+        call_error(&c, (int)n);
+        return;
+    }
+    atomic_fetch_add_explicit(&c.session->counters.write_requests, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c.session->counters.write_bytes, (uint64_t)n, memory_order_relaxed);
+    (void)fuse_reply_write(req, (size_t)n);
+    call_end(&c, 0);
+}
+
+/* ---- holes ---- */
+
+static int extend(struct call *c, struct node *node, uint64_t end)
+{
+    return end > content_size(node->content) ? content_truncate(node->content, end, c->deadline_ns)
+                                             : 0;
+}
+
+/* Punches or zeroes inside the file; blocks that are covered only in part are brought in first. */
+static int clear_range(struct call *c, struct node *node, int mode, uint64_t offset, uint64_t size)
+{
+    struct content *content = node->content;
+
+    int r = content_prepare_write(content, offset, size, c->deadline_ns);
+    if (r < 0)
+        return r;
+    int failed =
+        fallocate(content_fd(content), mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
+    int64_t n = content_wrote(content, offset, size, failed < 0 ? -errno : (int64_t)size);
+    return n < 0 ? (int)n : 0;
+}
+
+static int reserve_range(struct node *node, uint64_t offset, uint64_t size)
+{
+    if (fallocate(content_fd(node->content), FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
+        return -errno;
+    return 0;
+}
+
+static int allocate(struct call *c, struct node *node, int mode, uint64_t offset, uint64_t size)
+{
+    struct quota *quota = &c->session->quota;
+    uint64_t granted, end = offset + size, now = content_size(node->content);
+    bool keeps_size = mode & FALLOC_FL_KEEP_SIZE, clears = mode & ~FALLOC_FL_KEEP_SIZE;
+    int r = 0;
+
+    if (!(mode & FALLOC_FL_PUNCH_HOLE))
+        r = quota_grow(quota, node, now, MAX(end, now), &granted);
+    if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE) && granted < end && end > now)
+        r = -ENOSPC;
+    node->dirty = true;
+    if (r == 0 && !clears)
+        r = reserve_range(node, offset, size);
+    if (r == 0 && !keeps_size)
+        r = extend(c, node, end);
+    if (r == 0 && clears)
+        r = clear_range(c, node, mode & ~FALLOC_FL_KEEP_SIZE, offset, size);
+    quota_settle(quota, node, content_size(node->content));
+    return r;
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length,
+                  struct fuse_file_info *fi)
+{
+    struct call c;
+    int what = mode & ~FALLOC_FL_KEEP_SIZE;
+
+    call_begin_open(&c, req, "allocate", id);
+    if ((what != 0 && what != FALLOC_FL_PUNCH_HOLE && what != FALLOC_FL_ZERO_RANGE) ||
+        (what == FALLOC_FL_PUNCH_HOLE && !(mode & FALLOC_FL_KEEP_SIZE)))
+        call_error(&c, -EOPNOTSUPP);
+    else if (offset < 0 || length <= 0)
+        call_error(&c, -EINVAL);
+    else
+        call_error(&c, allocate(&c, handle_of(fi)->node, mode, (uint64_t)offset, (uint64_t)length));
+}
+
+/* Missing blocks are no holes: a file that is not complete counts as data up to its end. */
+static off_t seek(struct content *content, off_t offset, int whence)
+{
+    uint64_t size = content_size(content);
+
+    if (offset < 0 || (uint64_t)offset >= size)
+        return -ENXIO;
+    if (!content_is_complete(content))
+        return whence == SEEK_DATA ? offset : (off_t)size;
+    off_t found = lseek(content_fd(content), offset, whence);
+    return found < 0 ? -errno : found;
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
+{
+    struct call c;
+
+    call_begin_open(&c, req, "seek", id);
+    off_t found = whence == SEEK_DATA || whence == SEEK_HOLE
+                      ? seek(handle_of(fi)->node->content, offset, whence)
+                      : -EINVAL;
+    if (found < 0) {
+        call_error(&c, (int)found);
+        return;
+    }
+    (void)fuse_reply_lseek(req, found);
+    call_end(&c, 0);
+}
+
+/* ---- copying ---- */
+
+static ssize_t copy_bytes(struct content *from, uint64_t offset_in, struct content *to,
+                          uint64_t offset_out, size_t size)
+{
+    size_t used = 0;
+
+    while (used < size) {
+        off_t in = (off_t)(offset_in + used), out = (off_t)(offset_out + used);
+        ssize_t n = copy_file_range(content_fd(from), &in, content_fd(to), &out, size - used, 0);
+        if (n < 0)
+            return used > 0 ? (ssize_t)used : -errno;
+        if (n == 0)
+            break;
+        used += (size_t)n;
+    }
+    return (ssize_t)used;
+}
+
+static int64_t copy_allowed(struct call *c, struct content *from, uint64_t offset_in,
+                            struct node *to, uint64_t offset_out, size_t size)
+{
+    struct quota *quota = &c->session->quota;
+    struct content *content = to->content;
+    uint64_t end, now = content_size(content);
+
+    int64_t r = quota_grow(quota, to, now, MAX(offset_out + size, now), &end);
+    if (r < 0)
+        return r;
+    if (end < offset_out + size && offset_out + size > now)
+        size = end > offset_out ? (size_t)(end - offset_out) : 0;
+    if (size == 0)
+        return -ENOSPC;
+    r = content_prepare_write(content, offset_out, size, c->deadline_ns);
+    if (r == 0) {
+        to->dirty = true;
+        r = content_wrote(content, offset_out, size,
+                          copy_bytes(from, offset_in, content, offset_out, size));
+    }
+    quota_settle(quota, to, content_size(content));
+    return r;
+}
+
+static int64_t copy(struct call *c, struct content *from, uint64_t offset_in, struct node *to,
+                    uint64_t offset_out, size_t size)
+{
+    size = MIN(size, content_is_complete(from) ? COPY_BYTES_MAX : COPY_FETCH_BYTES_MAX);
+    size = (size_t)clamped(content_size(from), offset_in, size);
+    if (size == 0)
+        return 0;
+    int r = need(c, from, offset_in, size);
+    return r < 0 ? r : copy_allowed(c, from, offset_in, to, offset_out, size);
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t id_in, off_t offset_in,
+                        struct fuse_file_info *fi_in, fuse_ino_t id_out UNUSED, off_t offset_out,
+                        struct fuse_file_info *fi_out, size_t length, int flags)
+{
+    struct call c;
+    int64_t n = -EINVAL;
+
+    call_begin_open(&c, req, "copy", id_in);
+    if (flags == 0 && offset_in >= 0 && offset_out >= 0)
+        n = copy(&c, handle_of(fi_in)->node->content, (uint64_t)offset_in, handle_of(fi_out)->node,
+                 (uint64_t)offset_out, length);
+    if (n < 0) {
+        call_error(&c, (int)n);
+        return;
+    }
+    atomic_fetch_add_explicit(&c.session->counters.write_bytes, (uint64_t)n, memory_order_relaxed);
+    (void)fuse_reply_write(req, (size_t)n);
+    call_end(&c, 0);
+}

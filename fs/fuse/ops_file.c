@@ -1,0 +1,446 @@
+/* fs/fuse/ops_file.c — open files: how they are opened, and what closing them publishes.
+ *
+ * The kernel allows one mode of I/O per node at a time: passed through with one backing id, or cached. The first open
+ * decides for all until the last close. What must be seen (quota without headroom, suid to take away) while passed
+ * through is opened PASSTHROUGH | DIRECT_IO: reads and writes come here, maps go to the backing file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/fuse/live.h"
+#include "fs/fuse/ops.h"
+#include "fs/fuse/passthrough.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+/* ---- modes ---- */
+
+static bool wants_write(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+/* Writing that only the daemon can do right. */
+static bool must_see_writes(struct session *s, struct node *node)
+{
+    return !quota_has_headroom(&s->quota) || has_privileges(s, node->ino);
+}
+
+static int backing_id(struct call *c, struct node *node)
+{
+    struct session *s = c->session;
+
+    if (node->backing_id != 0)
+        return node->backing_id;
+    int id = passthrough_open(fuse_session_fd(s->fuse), content_fd(node->content));
+    if (id > 0)
+        return node->backing_id = id;
+    if (atomic_exchange(&s->passthrough, false))
+        log_warning("fuse",
+                    "cannot pass files through: %s; everything goes through the daemon volume=%s",
+                    strerror(-id), s->name);
+    return 0;
+}
+
+static enum node_mode choose_mode(struct call *c, struct node *node, bool sees_writes)
+{
+    struct session *s = c->session;
+
+    if (node->n_passthrough > 0)
+        return NODE_PASSTHROUGH;
+    if (node->n_cached > 0 || !s->passthrough || sees_writes || !content_is_complete(node->content))
+        return NODE_CACHED;
+    return backing_id(c, node) != 0 ? NODE_PASSTHROUGH : NODE_CACHED;
+}
+
+static void fill_mode(struct node *node, const struct handle *h, bool sees_writes,
+                      struct fuse_file_info *fi)
+{
+    fi->fh = (uint64_t)(uintptr_t)h;
+    fi->noflush = !h->write;
+    if (h->mode == NODE_PASSTHROUGH) {
+        fi->backing_id = node->backing_id;
+        fi->direct_io = sees_writes;
+        return; /* the kernel refuses keep_cache here */
+    }
+    fi->keep_cache = !node->pages_stale;
+    node->pages_stale = false;
+}
+
+/* Counts the open in its mode and makes the handle's answer. Under claim. */
+static void begin_open(struct call *c, struct node *node, struct handle *h,
+                       struct fuse_file_info *fi)
+{
+    bool sees_writes = h->write && c->session->passthrough && must_see_writes(c->session, node);
+
+    h->mode = choose_mode(c, node, sees_writes);
+    {
+        SCOPED_LOCK(&node->lock);
+        node->n_open++;
+        node->n_write += h->write;
+        node->n_cached += h->mode == NODE_CACHED;
+        node->n_passthrough += h->mode == NODE_PASSTHROUGH;
+        list_append(&node->handles, &h->in_node);
+    }
+    if (h->mode == NODE_PASSTHROUGH && h->write)
+        node->pages_stale = true;
+    fill_mode(node, h, sees_writes, fi);
+    atomic_fetch_add(h->mode == NODE_PASSTHROUGH ? &c->session->counters.opens_passthrough
+                                                 : &c->session->counters.opens_cached,
+                     1);
+}
+
+/* ---- closing ---- */
+
+static void drop_inode(struct session *s, uint64_t ino)
+{
+    struct request request = {.kind = REQUEST_DROP, .ino = ino};
+    struct outcome outcome;
+
+    int r = session_change(s, &request, &outcome);
+    if (r < 0)
+        log_warning("fuse",
+                    "an unlinked file stays until the next mount: %s volume=%s inode=%" PRIu64,
+                    strerror(-r), s->name, ino);
+}
+
+static void uncount(struct node *node, struct handle *h)
+{
+    SCOPED_LOCK(&node->lock);
+
+    list_remove(&h->in_node);
+    node->n_open--;
+    node->n_write -= h->write;
+    node->n_cached -= h->mode == NODE_CACHED;
+    node->n_passthrough -= h->mode == NODE_PASSTHROUGH;
+}
+
+/* Under claim. */
+static void end_open(struct session *s, struct node *node, struct handle *h)
+{
+    uncount(node, h);
+    if (node->n_passthrough == 0 && node->backing_id != 0) {
+        passthrough_close(fuse_session_fd(s->fuse), node->backing_id);
+        node->backing_id = 0;
+    }
+    if (node->n_write == 0 && node->writing)
+        live_close(s, node);
+    live_unuse(node);
+}
+
+/* The claim of a close waits as long as it takes: others hold it for a bounded time. */
+static void claim_for_close(struct node *node)
+{
+    while (node_claim(node, clock_mono_ns() + REQUEST_TIMEOUT_NS) < 0)
+        continue;
+}
+
+static void close_handle(struct session *s, struct handle *h)
+{
+    struct node *node = h->node;
+    uint64_t ino = node->ino;
+
+    claim_for_close(node);
+    end_open(s, node, h);
+    node_unclaim(node);
+    if (node_closed(&s->nodes, node))
+        drop_inode(s, ino);
+    free(h);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+    struct call c;
+
+    call_begin_open(&c, req, "close", id);
+    close_handle(c.session, handle_of(fi));
+    call_error(&c, 0);
+}
+
+static struct handle *first_handle(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+    return list_empty(&node->handles) ? NULL : list_first(&node->handles, struct handle, in_node);
+}
+
+void close_all(struct session *s)
+{
+    struct node *node;
+
+    while ((node = node_any_open(&s->nodes))) {
+        struct handle *h;
+        while ((h = first_handle(node)))
+            close_handle(s, h);
+        if (node->writing)
+            live_abandon(s, node);
+        live_unuse(node);
+        node_put(&s->nodes, node);
+    }
+}
+
+/* ---- opening ---- */
+
+static struct handle *handle_new(struct session *s, struct node *node, bool write)
+{
+    struct handle *h = calloc(1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->node = node;
+    h->write = write;
+    list_init(&h->in_node);
+    node_opening(&s->nodes, node);
+    return h;
+}
+
+/* An open that was counted but not begun. */
+static void handle_free(struct session *s, struct handle *h)
+{
+    uint64_t ino = h->node->ino;
+
+    if (node_closed(&s->nodes, h->node))
+        drop_inode(s, ino);
+    free(h);
+}
+
+static int truncate_at_open(struct call *c, struct node *node, const struct fuse_file_info *fi)
+{
+    if (!(fi->flags & O_TRUNC))
+        return 0;
+    int r = content_truncate(node->content, 0, c->deadline_ns);
+    node->dirty = true;
+    quota_settle(&c->session->quota, node, content_size(node->content));
+    if (r == 0 && fi->kill_suidgid)
+        r = kill_privileges(c, node->ino);
+    return r;
+}
+
+static int open_claimed(struct call *c, struct handle *h, struct fuse_file_info *fi)
+{
+    struct node *node = h->node;
+
+    int r = live_use(c, node);
+    if (r == 0 && h->write)
+        r = live_write(c, node);
+    if (r == 0)
+        r = truncate_at_open(c, node, fi);
+    if (r == 0) {
+        begin_open(c, node, h, fi);
+        return 0;
+    }
+    if (node->n_write == 0 && node->writing)
+        live_close(c->session, node);
+    live_unuse(node);
+    return r;
+}
+
+static int open_handle(struct call *c, struct handle *h, struct fuse_file_info *fi)
+{
+    int r = node_claim(h->node, c->deadline_ns);
+    if (r < 0)
+        return r;
+    r = open_claimed(c, h, fi);
+    node_unclaim(h->node);
+    return r;
+}
+
+static int open_node(struct call *c, struct node *node, struct fuse_file_info *fi)
+{
+    struct handle *h = handle_new(c->session, node, wants_write(fi->flags));
+    if (!h)
+        return -ENOMEM;
+    int r = open_handle(c, h, fi);
+    if (r < 0)
+        handle_free(c->session, h);
+    return r;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+    struct call c;
+    struct node *node;
+
+    if (!call_begin(&c, req, wants_write(fi->flags) ? "open for writing" : "open", id, NULL))
+        return;
+    int r = call_node(&c, &node);
+    if (r == 0) {
+        r = open_node(&c, node, fi);
+        node_put(&c.session->nodes, node);
+    }
+    if (r < 0) {
+        call_error(&c, r);
+        return;
+    }
+    if (fuse_reply_open(req, fi) != 0)
+        close_handle(c.session, handle_of(fi));
+    call_end(&c, 0);
+}
+
+/* ---- creating ---- */
+
+static int made_claimed(struct call *c, struct handle *h, const struct inode *inode,
+                        struct fuse_file_info *fi)
+{
+    int r = live_made(c->session, h->node, inode);
+    if (r == 0)
+        begin_open(c, h->node, h, fi);
+    else
+        live_unuse(h->node);
+    return r;
+}
+
+static int open_made(struct call *c, struct node *node, const struct inode *inode,
+                     struct fuse_file_info *fi)
+{
+    struct handle *h = handle_new(c->session, node, true);
+    if (!h)
+        return -ENOMEM;
+    int r = node_claim(node, c->deadline_ns);
+    if (r == 0) {
+        r = made_claimed(c, h, inode, fi);
+        node_unclaim(node);
+    }
+    if (r < 0)
+        handle_free(c->session, h);
+    return r;
+}
+
+/* The reply that carries node and handle; what it would have counted is taken back when it does not arrive. */
+static void reply_created(struct call *c, struct node *node, const struct inode *inode,
+                          struct fuse_file_info *fi)
+{
+    struct inode shown = *inode;
+    int error;
+
+    live_overlay(c->session, node, &shown);
+    call_create(c, &shown, node->id, fi, &error);
+    if (error == 0)
+        return;
+    close_handle(c->session, handle_of(fi));
+    node_forget(&c->session->nodes, node->id, 1);
+}
+
+static int create_node(struct call *c, const struct inode *inode, bool is_made,
+                       struct fuse_file_info *fi)
+{
+    struct session *s = c->session;
+    uint64_t id;
+
+    int r = node_enter(&s->nodes, inode, &id);
+    if (r < 0)
+        return r;
+    struct node *node = node_get(&s->nodes, id);
+    CHECK(node);
+    r = is_made ? open_made(c, node, inode, fi) : open_node(c, node, fi);
+    if (r == 0)
+        reply_created(c, node, inode, fi);
+    else
+        node_forget(&s->nodes, id, 1);
+    node_put(&s->nodes, node);
+    return r;
+}
+
+static int create_file(struct call *c, mode_t mode, struct inode *ret_inode)
+{
+    const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
+    struct request request = {.kind = REQUEST_MAKE,
+                              .flags = REQUEST_FOR_WRITE,
+                              .parent = id_ino(c->id),
+                              .name = name_span(c->name),
+                              .mode = S_IFREG | (mode & 07777),
+                              .uid = ctx->uid,
+                              .gid = ctx->gid};
+    struct outcome outcome;
+
+    int r = call_change(c, &request, &outcome);
+    return r < 0 ? r : tree_get(c->session->tree, outcome.ino, ret_inode);
+}
+
+/* Somebody else made the name since the kernel looked: then it is opened. */
+static int find_file(struct call *c, struct inode *ret_inode)
+{
+    int r = tree_lookup(c->session->tree, id_ino(c->id), name_span(c->name), ret_inode);
+    if (r < 0)
+        return r;
+    return S_ISREG(ret_inode->mode) ? 0 : S_ISDIR(ret_inode->mode) ? -EISDIR : -ESTALE;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *fi)
+{
+    struct call c;
+    struct inode inode;
+
+    if (!call_begin(&c, req, "create", parent, name))
+        return;
+    call_naming(&c);
+    bool is_made = true;
+    int r = strlen(name) > NAME_BYTES_MAX ? -ENAMETOOLONG : create_file(&c, mode, &inode);
+    if (r == -EEXIST && !(fi->flags & O_EXCL)) {
+        is_made = false;
+        r = find_file(&c, &inode);
+    }
+    if (r == 0)
+        r = create_node(&c, &inode, is_made, fi);
+    if (r < 0)
+        call_error(&c, r);
+}
+
+/* ---- flush and fsync ---- */
+
+/* A version of somebody else is in the tree: what was written here cannot be published any more. */
+static int lost_race(int r)
+{
+    return r == -ESTALE || r == -EBUSY ? -EIO : r;
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+    struct call c;
+    struct handle *h = handle_of(fi);
+
+    call_begin_open(&c, req, "publish at close", id);
+    if (!h->write) {
+        call_error(&c, 0);
+        return;
+    }
+    int r = node_claim(h->node, c.deadline_ns);
+    if (r == 0) {
+        r = live_publish(c.session, h->node, 0, NULL);
+        node_unclaim(h->node);
+    }
+    call_error(&c, lost_race(r));
+}
+
+static int sync_claimed(struct session *s, struct node *node)
+{
+    bool is_published;
+
+    int r = content_sync(node->content);
+    if (r < 0)
+        return r;
+    r = live_publish(s, node, REQUEST_DURABLE, &is_published);
+    if (r < 0 || is_published)
+        return r;
+    r = session_sync_log(s);
+    if (r == 0)
+        node->undurable = false;
+    return r;
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync UNUSED, struct fuse_file_info *fi)
+{
+    struct call c;
+    struct handle *h = handle_of(fi);
+
+    call_begin_open(&c, req, "sync", id);
+    int r = node_claim(h->node, c.deadline_ns);
+    if (r == 0) {
+        r = sync_claimed(c.session, h->node);
+        node_unclaim(h->node);
+    }
+    call_error(&c, lost_race(r));
+}

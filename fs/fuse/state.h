@@ -1,0 +1,61 @@
+/* fs/fuse/state.h — what the parts of a mounted session share. Private to fs/fuse. */
+#pragma once
+
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+
+#include "fs/fuse/closer.h"
+#include "fs/fuse/node.h"
+#include "fs/fuse/quota.h"
+#include "fs/fuse/session.h"
+#include "fs/fuse/tune.h"
+#include "fs/fuse/workers.h"
+
+/* What FUSE calls "as long as you like": nobody else can change the volume. */
+#define CACHE_FOREVER_S 86400.0
+
+struct session {
+    /* fixed after session_start */
+    struct volume *volume;
+    struct tree *tree;
+    struct store *store;
+    struct source *source; /* or NULL: alone */
+    struct host_id self;
+    struct fuse_session *fuse;
+    char *name, *mountpoint;
+    uint64_t id; /* drawn at mount: identity.session of what this kernel asks for */
+    bool want_passthrough;
+    bool is_mounted;
+    struct volume_watcher watcher;
+
+    /* written while INIT is answered, read later */
+    _Atomic bool passthrough, has_epoch;
+    _Atomic enum backing_clock
+        backing_clock; /* of the store's files, once one was opened for writing */
+
+    struct node_table nodes;
+    struct quota quota;
+    struct workers workers;
+    struct closer closer;
+    struct session_counters counters;
+    _Atomic uint64_t
+        next_unique; /* odd: identities of changes that no kernel request asks for by itself */
+    _Atomic unsigned naming; /* replies under way that tell the kernel a name or a new inode */
+
+    struct mutex lock; /* leaf */
+    struct cond changed;
+    bool initialized; /* INIT was answered; under lock */
+};
+
+/* One open file: fuse_file_info.fh. */
+struct handle {
+    struct node *node;
+    bool write;
+    enum node_mode mode;
+    struct list in_node; /* of the node's handles, once it is open */
+};
+
+static inline struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}

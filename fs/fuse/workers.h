@@ -1,0 +1,39 @@
+/* fs/fuse/workers.h — the threads that read requests and answer them.
+ *
+ * libfuse's own loop hides what we need of a request, its `unique`, so the loop is ours: receive, note the unique,
+ * process. Threads are added while all are busy, up to a maximum, and stay. A request that waits for another host
+ * holds its thread, so the maximum bounds what one volume can have waiting.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/mutex.h"
+
+#define WORKERS_MAX 256
+
+struct fuse_session;
+struct worker;
+
+struct workers {
+    struct fuse_session *fuse;
+    unsigned max;
+    struct mutex lock;               /* leaf */
+    struct worker *all[WORKERS_MAX]; /* under lock */
+    unsigned n;
+    bool stopping;
+    _Atomic unsigned n_idle;
+};
+
+/* Starts the first threads. -EAGAIN, -ENOMEM. */
+MUST_USE int workers_start(struct workers *workers, struct fuse_session *fuse, unsigned max);
+/* Interrupts idle threads, waits for the busy ones, joins all. */
+void workers_stop(struct workers *workers);
+
+/* On a worker's thread: `unique` of the request being processed, and its recycled I/O buffer (page-aligned; at least
+ * size bytes), or NULL. */
+uint64_t worker_unique(void);
+void *worker_buffer(size_t size);
