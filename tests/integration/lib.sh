@@ -76,15 +76,21 @@ show_logs() {
     done
 }
 
-# cluster_up N [options of bench/cluster up]: hosts h1…hN, with daemons that answer. One cluster per test.
+# cluster_up N [options of bench/cluster up]: hosts h1…hN, with daemons that answer. One at a time.
 cluster_up() {
     [[ $(id -u) == 0 ]] || skip "hosts are made of namespaces, which needs root"
     requires nsenter setpriv ip tc nft python3 curl
     WHISKFS_CLUSTER=$(basename "$0" .sh)-$$
     export WHISKFS_CLUSTER
     "$cluster" up "$@" --owner $$ >/dev/null
-    cleanup_fn "$cluster" down
+    cleanups+=(cluster_down)
     cluster_directory=$("$cluster" directory)
+}
+
+# cluster_down: for a test that makes several, one after the other. Fails when a daemon does not end well.
+cluster_down() {
+    cleanups=("${cleanups[@]/#cluster_down/:}")
+    "$cluster" down
 }
 
 # on HOST COMMAND…: runs it there, as root, in /.
@@ -142,9 +148,10 @@ sum_on() {
     on "$1" sha256sum "$2" | cut -d ' ' -f 1
 }
 
-# no_errors_in_logs [EXCEPT_REGEX]: no daemon logged an error.
+# no_errors_in_logs: no daemon logged an error, but for those that match $expected_errors.
+expected_errors='^$'
 no_errors_in_logs() {
     local found
-    found=$(grep -nE '^<[0-3]>|Sanitizer|runtime error:' "$cluster_directory"/h*/log | grep -vE "${1:-^$}" || true)
+    found=$(grep -nE '^<[0-3]>|Sanitizer|runtime error:' "$cluster_directory"/h*/log | grep -vE "$expected_errors" || true)
     [[ -z $found ]] || fail "errors in the logs: $found"
 }
