@@ -1,6 +1,7 @@
 /* fs/volume.h — one volume on one host: log, tree and store under one lock, and who decides.
  *
- * STATE/volumes/NAME/{log,state,checkpoint,content,volume.json}. On the home a change is decided, logged and
+ * STATE/volumes/NAME/{log,state,checkpoint,content,boot,volume.json} (volume.json is the daemon's; boot: which boot of
+ * the machine had it open last, and whether it was closed). On the home a change is decided, logged and
  * applied under the volume's lock, settled with the members, then answered. Elsewhere it is forwarded and comes
  * back as a log entry. Reads never leave this host.
  */
@@ -19,6 +20,9 @@ struct volume;
 
 /* Every wait on behalf of a kernel request ends within this: a pause of a container has 10 s. */
 #define REQUEST_TIMEOUT_NS (8 * 1000000000LL)
+
+/* Logged since the last checkpoint: then the volume's own thread writes the next one. */
+#define VOLUME_CHECKPOINT_BYTES (64ULL << 20)
 
 struct volume_options {
     const char *directory;  /* STATE/volumes/NAME */
@@ -40,7 +44,7 @@ MUST_USE int volume_install(const struct volume_options *options, int checkpoint
 
 /* Recovers: state or checkpoint + log, store sweep; then, on the home or through the source, what was open for
  * writing when the daemon ended is published and closed (volume_resume). -ENOENT, -EBADMSG (says what to do), -EIO. */
-MUST_USE int volume_open(const struct volume_options *options, struct volume **ret_volume);
+MUST_USE int volume_open(const struct volume_options *options, struct volume **ret_volume); /* -EBUSY: open elsewhere */
 /* Ends what earlier sessions of this host left: SESSION entry, open-for-writing files published with size and times
  * of their backing files. Call once the volume can reach its home. */
 MUST_USE int volume_resume(struct volume *volume);
@@ -75,14 +79,15 @@ MUST_USE int volume_execute(struct volume *volume, const struct request *request
 MUST_USE int volume_follow(struct volume *volume, struct span entries, uint64_t *ret_applied);
 
 /* What a mounted session wants to know: a change that did not come from this session's kernel. Called without locks,
- * after the change is applied and before it is acknowledged or answered; must not wait for the kernel. */
+ * after the change is applied and before it is acknowledged or answered; must not wait for the kernel. One SESSION entry may end many write ownerships at once: effect names none of them. */
 struct volume_watcher {
     void (*changed)(struct volume_watcher *watcher, const struct change *change, const struct tree_effect *effect);
     uint64_t session; /* changes with this identity.session are the watcher's own */
 };
 void volume_watch(struct volume *volume, struct volume_watcher *watcher); /* NULL: nobody; returns when none is running */
 
-/* Writes a checkpoint and trims the log below it when enough has been logged since the last; thread-safe. */
+/* Writes a checkpoint when enough has been logged since the last, and trims the log to the one before it (members a
+ * little behind still find their entries); thread-safe. */
 MUST_USE int volume_checkpoint(struct volume *volume, bool force);
 /* For a joiner: a checkpoint file that is at least as new as log_first() - 1; *ret_index is where it stands. */
 MUST_USE int volume_checkpoint_open(struct volume *volume, int *ret_fd, uint64_t *ret_index);
