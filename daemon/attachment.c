@@ -11,6 +11,7 @@
 #include "daemon/replica/member.h"
 #include "daemon/volumes.h"
 #include "proto/base/log.h"
+#include "proto/base/mutex.h"
 
 #define MOUNTPOINT_MAX 512
 
@@ -37,8 +38,8 @@ static int make_replica(struct attachment *attachment, const struct member_host 
 
 DEFINE_FREEP(attachment, struct attachment)
 
-int attachment_new(const struct attachment_options *options, const char *name, const struct member_host *home,
-                   struct attachment **ret_attachment)
+int attachment_new(const struct attachment_options *options, const char *name,
+                   const struct member_host *home, struct attachment **ret_attachment)
 {
     AUTO(attachment_freep) struct attachment *attachment = calloc(1, sizeof *attachment);
     if (!attachment)
@@ -46,7 +47,8 @@ int attachment_new(const struct attachment_options *options, const char *name, c
     mutex_init(&attachment->lock, LOCK_attachment);
     attachment->options = options;
     (void)snprintf(attachment->name, sizeof attachment->name, "%s", name);
-    (void)snprintf(attachment->home_name, sizeof attachment->home_name, "%s", home ? home->name : options->self);
+    (void)snprintf(attachment->home_name, sizeof attachment->home_name, "%s",
+                   home ? home->name : options->self);
     int r = volume_directory_path(options->directories, name, attachment->directory);
     if (r < 0)
         return r;
@@ -152,7 +154,8 @@ int attachment_unmount(struct attachment *attachment, bool is_forced)
     set_session(attachment, NULL);
     session_stop(session);
     if (rmdir(attachment->mountpoint) < 0)
-        log_debug("volumes", "cannot remove mount point '%s': %s", attachment->mountpoint, strerror(errno));
+        log_debug("volumes", "cannot remove mount point '%s': %s", attachment->mountpoint,
+                  strerror(errno));
     return 0;
 }
 
@@ -182,7 +185,8 @@ bool attachment_is_needed(struct attachment *attachment)
     struct keeping keeping = {.self = attachment->options->env->self};
     if (attachment->home)
         return true;
-    return tree_each(volume_tree(attachment->volume), ROOT_INO, look_for_keeper, &keeping) < 0 || keeping.is_keeper;
+    return tree_each(volume_tree(attachment->volume), ROOT_INO, look_for_keeper, &keeping) < 0 ||
+           keeping.is_keeper;
 }
 
 struct volume *attachment_volume(struct attachment *attachment)
@@ -241,7 +245,8 @@ void attachment_status(struct attachment *attachment, struct volume_status *ret_
     *ret_status = (struct volume_status){0};
     (void)snprintf(ret_status->name, sizeof ret_status->name, "%s", attachment->name);
     (void)snprintf(ret_status->home, sizeof ret_status->home, "%s", attachment->home_name);
-    (void)snprintf(ret_status->mountpoint, sizeof ret_status->mountpoint, "%s", attachment->mountpoint);
+    (void)snprintf(ret_status->mountpoint, sizeof ret_status->mountpoint, "%s",
+                   attachment->mountpoint);
     attachment_replica_status(attachment, &ret_status->replica);
     copy_counters(attachment, ret_status);
     struct volume *volume = attachment_volume(attachment);

@@ -6,8 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum key_type { KEY_STRING, KEY_PATH, KEY_NAME, KEY_ADDRESS, KEY_ENDPOINT, KEY_LEVEL, KEY_MODE, KEY_BOOL, KEY_AUTO,
-                KEY_INT, KEY_FRACTION, KEY_SIZE };
+enum key_type {
+    KEY_STRING,
+    KEY_PATH,
+    KEY_NAME,
+    KEY_ADDRESS,
+    KEY_ENDPOINT,
+    KEY_LEVEL,
+    KEY_MODE,
+    KEY_BOOL,
+    KEY_AUTO,
+    KEY_INT,
+    KEY_FRACTION,
+    KEY_SIZE
+};
 
 /* One key of the file: where its value goes, and what it is when the file does not say. */
 static const struct key {
@@ -28,12 +40,15 @@ static const struct key {
     {"tls", "cert", KEY_PATH, offsetof(struct config, cert), "/etc/whiskfs/host.pem"},
     {"tls", "key", KEY_PATH, offsetof(struct config, key), "/etc/whiskfs/host.key"},
     {"membership", "mode", KEY_MODE, offsetof(struct config, membership_mode), ""},
-    {"membership", "topic_prefix", KEY_STRING, offsetof(struct config, membership_prefix), "whiskfs-"},
+    {"membership", "topic_prefix", KEY_STRING, offsetof(struct config, membership_prefix),
+     "whiskfs-"},
     {"openwhisk", "enabled", KEY_BOOL, offsetof(struct config, openwhisk), "false"},
     {"openwhisk", "topic_prefix", KEY_STRING, offsetof(struct config, openwhisk_prefix), ""},
     {"openwhisk", "invoker", KEY_INT, offsetof(struct config, invoker), "-1"},
-    {"openwhisk", "managed_fraction", KEY_FRACTION, offsetof(struct config, managed_fraction), "0.9"},
-    {"openwhisk", "blackbox_fraction", KEY_FRACTION, offsetof(struct config, blackbox_fraction), "0.1"},
+    {"openwhisk", "managed_fraction", KEY_FRACTION, offsetof(struct config, managed_fraction),
+     "0.9"},
+    {"openwhisk", "blackbox_fraction", KEY_FRACTION, offsetof(struct config, blackbox_fraction),
+     "0.1"},
     {"volumes", "size", KEY_SIZE, offsetof(struct config, volume_bytes), "10GiB"},
     {"volumes", "passthrough", KEY_AUTO, offsetof(struct config, passthrough), "auto"},
     {"transfer", "streams", KEY_INT, offsetof(struct config, streams), "2"},
@@ -122,7 +137,8 @@ static bool is_host_name(const char *text)
 {
     size_t size = strlen(text);
     return size > 0 && size <= HOST_NAME_MAX_BYTES &&
-           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == size;
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") ==
+               size;
 }
 
 static const char *check_string(enum key_type type, const char *text)
@@ -131,13 +147,17 @@ static const char *check_string(enum key_type type, const char *text)
     case KEY_PATH:
         return text[0] == '/' ? NULL : "an absolute path";
     case KEY_NAME:
-        return is_host_name(text) ? NULL : "a host name of letters, digits, '.', '-' and '_', 63 bytes at most";
+        return is_host_name(text)
+                   ? NULL
+                   : "a host name of letters, digits, '.', '-' and '_', 63 bytes at most";
     case KEY_ADDRESS:
         return is_address(text) ? NULL : "ADDRESS:PORT";
     case KEY_ENDPOINT:
         return *text == '\0' || is_address(text) ? NULL : "ADDRESS:PORT, or nothing";
     case KEY_MODE:
-        return *text == '\0' || strcmp(text, "static") == 0 || strcmp(text, "kafka") == 0 ? NULL : "static or kafka";
+        return *text == '\0' || strcmp(text, "static") == 0 || strcmp(text, "kafka") == 0
+                   ? NULL
+                   : "static or kafka";
     default:
         return NULL;
     }
@@ -169,7 +189,9 @@ static const char *set_key(struct config *config, const struct key *key, const c
     case KEY_FRACTION:
         return parse_fraction(text, field);
     case KEY_SIZE:
-        return config_parse_size(text, field) < 0 ? "a whole number, with KiB, MiB, GiB or TiB behind it" : NULL;
+        return config_parse_size(text, field) < 0
+                   ? "a whole number, with KiB, MiB, GiB or TiB behind it"
+                   : NULL;
     case KEY_LEVEL:
         return log_parse_level(text, field) < 0 ? "error, warning, info or debug" : NULL;
     default:
@@ -187,7 +209,8 @@ static const char *add_peer(struct config *config, const char *name, const char 
         return "ADDRESS:PORT";
     if (config->n_peers >= CONFIG_PEERS_MAX)
         return "at most 1024 peers";
-    struct member_host *peers = reallocarray(config->peers, (size_t)config->n_peers + 1, sizeof *peers);
+    struct member_host *peers =
+        reallocarray(config->peers, (size_t)config->n_peers + 1, sizeof *peers);
     if (!peers)
         return "read on a machine with memory left";
     config->peers = peers;
@@ -202,7 +225,8 @@ static const char *add_kafka(struct config *config, const char *name, const char
 {
     if (config->n_kafka >= CONFIG_KAFKA_MAX)
         return "at most 128 properties";
-    struct config_pair *kafka = reallocarray(config->kafka, (size_t)config->n_kafka + 1, sizeof *kafka);
+    struct config_pair *kafka =
+        reallocarray(config->kafka, (size_t)config->n_kafka + 1, sizeof *kafka);
     if (!kafka)
         return "read on a machine with memory left";
     config->kafka = kafka;
@@ -224,21 +248,23 @@ struct loading {
 };
 
 /* Keeps the first complaint. Returns 0, which tells inih that the line was refused. */
-static int refuse(struct loading *loading, const char *section, const char *name, const char *value, const char *right)
+static int refuse(struct loading *loading, const char *section, const char *name, const char *value,
+                  const char *right)
 {
     if (loading->has_failed)
         return 0;
     loading->has_failed = true;
     if (value)
-        (void)snprintf(loading->error, loading->error_size, "%s:%d: [%s] %s = '%s': expected %s", loading->path,
-                       loading->line, section, name, value, right);
+        (void)snprintf(loading->error, loading->error_size, "%s:%d: [%s] %s = '%s': expected %s",
+                       loading->path, loading->line, section, name, value, right);
     else
-        (void)snprintf(loading->error, loading->error_size, "%s:%d: [%s] %s: %s", loading->path, loading->line,
-                       section, name, right);
+        (void)snprintf(loading->error, loading->error_size, "%s:%d: [%s] %s: %s", loading->path,
+                       loading->line, section, name, right);
     return 0;
 }
 
-static int take_key(struct loading *loading, const char *section, const char *name, const char *value)
+static int take_key(struct loading *loading, const char *section, const char *name,
+                    const char *value)
 {
     for (size_t i = 0; i < N_ELEMENTS(keys); i++) {
         if (strcmp(section, keys[i].section) != 0 || strcmp(name, keys[i].name) != 0)
@@ -349,9 +375,13 @@ static int finish(struct loading *loading)
     if (r < 0)
         return r;
     if (!brokers && (config->openwhisk || strcmp(config->membership_mode, "kafka") == 0))
-        return complain(loading, "[kafka] bootstrap.servers is missing: [openwhisk] and membership by Kafka need it");
+        return complain(
+            loading,
+            "[kafka] bootstrap.servers is missing: [openwhisk] and membership by Kafka need it");
     if (config->openwhisk && config->invoker < 0)
-        return complain(loading, "[openwhisk] invoker is missing: the id of the invoker that runs on this host");
+        return complain(
+            loading,
+            "[openwhisk] invoker is missing: the id of the invoker that runs on this host");
     return 0;
 }
 

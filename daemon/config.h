@@ -50,7 +50,8 @@ struct config {
 
 /* Reads and checks file. On failure *ret_error (a buffer of size bytes) is one sentence: FILE:LINE: what is wrong and
  * what would be right; -EINVAL, or the errno of opening it. */
-MUST_USE int config_load(const char *file, struct config **ret_config, char *ret_error, size_t size);
+MUST_USE int config_load(const char *file, struct config **ret_config, char *ret_error,
+                         size_t size);
 void config_free(struct config *config);
 DEFINE_FREEP(config, struct config)
 

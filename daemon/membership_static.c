@@ -52,7 +52,8 @@ static int static_host_by_invoker(struct membership *m, int invoker, struct memb
 
 static int static_hosts(struct membership *m, struct member_host *ret_hosts, int max)
 {
-    memcpy(ret_hosts, of(m)->hosts, (size_t)MIN(max, of(m)->n) * sizeof *ret_hosts);
+    for (int i = 0; i < MIN(max, of(m)->n); i++)
+        ret_hosts[i] = of(m)->hosts[i];
     return of(m)->n;
 }
 
@@ -99,7 +100,8 @@ static const struct membership_ops static_ops = {
     .connected = static_connected,
 };
 
-int membership_static_new(const struct member_host *hosts, int n, struct membership **ret_membership)
+int membership_static_new(const struct member_host *hosts, int n,
+                          struct membership **ret_membership)
 {
     AUTO_FREE struct membership_static *m = calloc(1, sizeof *m + (size_t)n * sizeof *hosts);
     if (!m)

@@ -4,4 +4,5 @@
 #include "daemon/membership.h"
 
 /* hosts are copied. -EEXIST: a name twice, or two names with one id. */
-MUST_USE int membership_static_new(const struct member_host *hosts, int n, struct membership **ret_membership);
+MUST_USE int membership_static_new(const struct member_host *hosts, int n,
+                                   struct membership **ret_membership);

@@ -39,7 +39,8 @@ void volume_directories_close(struct volume_directories *dirs)
     dirs->path = NULL;
 }
 
-int volume_directory_path(const struct volume_directories *dirs, const char *name, char ret_path[VOLUME_PATH_MAX])
+int volume_directory_path(const struct volume_directories *dirs, const char *name,
+                          char ret_path[VOLUME_PATH_MAX])
 {
     int n = snprintf(ret_path, VOLUME_PATH_MAX, "%s/%s", dirs->path, name);
     return n < 0 || n >= VOLUME_PATH_MAX ? -ENAMETOOLONG : 0;
@@ -77,7 +78,8 @@ int volume_directory_home(const struct volume_directories *dirs, const char *nam
     return 0;
 }
 
-int volume_directory_set_home(const struct volume_directories *dirs, const char *name, const char *home)
+int volume_directory_set_home(const struct volume_directories *dirs, const char *name,
+                              const char *home)
 {
     char path[VOLUME_PATH_MAX];
     AUTO_CLOSE int dirfd = -1;
@@ -99,8 +101,8 @@ int volume_directory_set_home(const struct volume_directories *dirs, const char 
     return 0;
 }
 
-int volume_directory_create(const struct volume_directories *dirs, const char *name, const char *home,
-                            const struct volume_genesis *genesis)
+int volume_directory_create(const struct volume_directories *dirs, const char *name,
+                            const char *home, const struct volume_genesis *genesis)
 {
     char path[VOLUME_PATH_MAX];
     int r = volume_directory_path(dirs, name, path);
@@ -131,7 +133,8 @@ static void close_directory(DIR **dir)
         (void)closedir(*dir);
 }
 
-int volume_directories_each(const struct volume_directories *dirs, volume_directory_f *each, void *ctx)
+int volume_directories_each(const struct volume_directories *dirs, volume_directory_f *each,
+                            void *ctx)
 {
     AUTO(close_directory) DIR *dir = opendir(dirs->path);
     if (!dir)
@@ -145,8 +148,8 @@ int volume_directories_each(const struct volume_directories *dirs, volume_direct
         if (r == 0)
             each(ctx, found->d_name, home);
         else /* the daemon ended before it was made or attached */
-            log_warning("volumes", "'%s/%s' does not say which host is its home: left alone", dirs->path,
-                        found->d_name);
+            log_warning("volumes", "'%s/%s' does not say which host is its home: left alone",
+                        dirs->path, found->d_name);
     }
     return 0;
 }

@@ -14,13 +14,19 @@
 #include "daemon/volume_directory.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
+#include "proto/base/mutex.h"
 #include "proto/messages.pb-c.h"
 
 #define ATTACH_NS (8 * NS_PER_S)
 #define RETRY_NS NS_PER_S
 #define HOSTS_ASKED_MAX 256
 
-enum errand { ERRAND_NONE, ERRAND_ATTACH, ERRAND_REATTACH, ERRAND_FORGET };
+enum errand {
+    ERRAND_NONE,
+    ERRAND_ATTACH,
+    ERRAND_REATTACH,
+    ERRAND_FORGET
+};
 
 /* A volume that this host knows about. */
 struct entry {
@@ -81,7 +87,8 @@ static void drop_if_unused(struct volumes *volumes, struct entry *entry) REQUIRE
 }
 
 /* Begins an operation on name: nobody else's is under way until end_operation. */
-static int begin_operation(struct volumes *volumes, const char *name, int64_t deadline_ns, struct entry **ret_entry)
+static int begin_operation(struct volumes *volumes, const char *name, int64_t deadline_ns,
+                           struct entry **ret_entry)
 {
     int r = volume_name_check(name);
     if (r < 0)
@@ -111,7 +118,8 @@ static void end_operation(struct volumes *volumes, struct entry *entry)
     cond_broadcast(&volumes->changed);
 }
 
-static void show_attachment(struct volumes *volumes, struct entry *entry, struct attachment *attachment)
+static void show_attachment(struct volumes *volumes, struct entry *entry,
+                            struct attachment *attachment)
 {
     SCOPED_LOCK(&volumes->lock);
     entry->attachment = attachment;
@@ -163,7 +171,8 @@ void volumes_put(void *ctx, struct volume *volume)
     struct volumes *volumes = ctx;
     SCOPED_LOCK(&volumes->lock);
     struct entry *entry, *next;
-    HASH_ITER (hh, volumes->entries, entry, next) {
+    HASH_ITER(hh, volumes->entries, entry, next)
+    {
         if (entry->attachment && attachment_volume(entry->attachment) == volume) {
             entry->n_users--;
             cond_broadcast(&volumes->changed);
@@ -175,8 +184,8 @@ void volumes_put(void *ctx, struct volume *volume)
 
 /* ---- who is the home ---- */
 
-static int ask_host(struct volumes *volumes, const struct member_host *host, const char *name, char *ret_home,
-                    int64_t deadline_ns)
+static int ask_host(struct volumes *volumes, const struct member_host *host, const char *name,
+                    char *ret_home, int64_t deadline_ns)
 {
     struct conn *conn;
     int r = peers_get(volumes->peers, host->id, CHANNEL_CONTROL, 0, deadline_ns, &conn);
@@ -186,11 +195,13 @@ static int ask_host(struct volumes *volumes, const struct member_host *host, con
     ProtobufCMessage *reply = NULL;
     Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
     query.volume = (char *)(uintptr_t)name;
-    r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query.base, (struct span){0}, deadline_ns, &frame);
+    r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query.base, (struct span){0},
+                  deadline_ns, &frame);
     if (r == 0)
         r = message_get(frame->body, &whiskfs__volume_info__descriptor, &reply);
     if (r == 0)
-        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", ((Whiskfs__VolumeInfo *)(void *)reply)->home);
+        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s",
+                       ((Whiskfs__VolumeInfo *)(void *)reply)->home);
     message_free(reply);
     frame_free(frame);
     conn_put(conn);
@@ -247,7 +258,8 @@ static int open_as_home(struct volumes *volumes, struct entry *entry)
 }
 
 /* The attachment is in sight while it joins: what the home sends comes in through it. */
-static int open_as_replica(struct volumes *volumes, struct entry *entry, const char *home_name, int64_t deadline_ns)
+static int open_as_replica(struct volumes *volumes, struct entry *entry, const char *home_name,
+                           int64_t deadline_ns)
 {
     struct member_host home;
     struct attachment *attachment = NULL;
@@ -295,7 +307,8 @@ static int announce(struct volumes *volumes, const char *name, uint64_t limit_by
     return volumes->membership->ops->announce(volumes->membership, &volume);
 }
 
-static int create_entry(struct volumes *volumes, struct entry *entry, const struct volume_genesis *genesis)
+static int create_entry(struct volumes *volumes, struct entry *entry,
+                        const struct volume_genesis *genesis)
 {
     char home[HOST_NAME_MAX_BYTES + 1];
     struct volume_genesis with_limit = *genesis;
@@ -328,7 +341,8 @@ static bool is_name_byte(char c)
 int volume_name_check(const char *name)
 {
     size_t size = strnlen(name, VOLUME_NAME_MAX_BYTES + 1);
-    if (size == 0 || size > VOLUME_NAME_MAX_BYTES || !is_name_byte(name[0]) || strchr("._-", name[0]))
+    if (size == 0 || size > VOLUME_NAME_MAX_BYTES || !is_name_byte(name[0]) ||
+        strchr("._-", name[0]))
         return -EINVAL;
     for (size_t i = 0; i < size; i++)
         if (!is_name_byte(name[i]))
@@ -475,7 +489,8 @@ static int forget_entry(struct volumes *volumes, struct entry *entry)
 
 static int reattach_entry(struct volumes *volumes, struct entry *entry)
 {
-    log_warning("volumes", "volume '%s' is too far behind its home: attaching it anew, open files get EIO",
+    log_warning("volumes",
+                "volume '%s' is too far behind its home: attaching it anew, open files get EIO",
                 entry->name);
     if (entry->attachment) {
         (void)!attachment_unmount(entry->attachment, true);
@@ -504,7 +519,8 @@ static struct entry *next_errand(struct volumes *volumes, enum errand *ret_erran
     SCOPED_LOCK(&volumes->lock);
     while (!volumes->is_stopping) {
         struct entry *entry, *next;
-        HASH_ITER (hh, volumes->entries, entry, next) {
+        HASH_ITER(hh, volumes->entries, entry, next)
+        {
             if (entry->errand == ERRAND_NONE || entry->is_busy)
                 continue;
             *ret_errand = entry->errand;
@@ -562,7 +578,7 @@ static int volume_of_frame(const struct frame *frame, Whiskfs__VolumeQuery **ret
 static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
 {
     struct volumes *volumes = ctx;
-    Whiskfs__VolumeQuery *query;
+    Whiskfs__VolumeQuery *query = NULL;
     if (volume_of_frame(frame, &query) < 0) {
         conn_close(conn, "malformed message");
         return;
@@ -577,7 +593,8 @@ static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
     message_free(&query->base);
 }
 
-static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame, char *name)
+static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
+                         char *name)
 {
     struct entry *entry = use(volumes, name);
     struct replica_status replica = {0};
@@ -592,15 +609,15 @@ static void answer_query(struct volumes *volumes, struct conn *conn, const struc
     }
     info.volume = name;
     info.home = volumes->self;
-    int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base, (struct span){0},
-                      clock_mono_ns() + NS_PER_S);
+    int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base,
+                      (struct span){0}, clock_mono_ns() + NS_PER_S);
     if (r < 0)
         log_debug("volumes", "cannot answer host '%s': %s", conn_name(conn), strerror(-r));
 }
 
 static void on_query(void *ctx, struct conn *conn, const struct frame *frame)
 {
-    Whiskfs__VolumeQuery *query;
+    Whiskfs__VolumeQuery *query = NULL;
     if (volume_of_frame(frame, &query) < 0) {
         conn_close(conn, "malformed message");
         return;
@@ -614,7 +631,8 @@ static void on_conn_closed(void *ctx, struct conn *conn)
     struct volumes *volumes = ctx;
     SCOPED_LOCK(&volumes->lock);
     struct entry *entry, *next;
-    HASH_ITER (hh, volumes->entries, entry, next) {
+    HASH_ITER(hh, volumes->entries, entry, next)
+    {
         if (entry->attachment)
             attachment_conn_closed(entry->attachment, conn);
     }
@@ -626,8 +644,9 @@ void volumes_handle_frames(struct volumes *volumes)
         enum frame_type type;
         bool is_inline;
     } handled[] = {
-        {FRAME_JOIN, false}, {FRAME_PROMOTE, false}, {FRAME_FORWARD, false},   {FRAME_ACK, true},
-        {FRAME_RENEW, true}, {FRAME_LEAVE, true},    {FRAME_CHECKPOINT, true}, {FRAME_ENTRIES, true},
+        {FRAME_JOIN, false},      {FRAME_PROMOTE, false}, {FRAME_FORWARD, false},
+        {FRAME_ACK, true},        {FRAME_RENEW, true},    {FRAME_LEAVE, true},
+        {FRAME_CHECKPOINT, true}, {FRAME_ENTRIES, true},
     };
     for (size_t i = 0; i < N_ELEMENTS(handled); i++)
         peers_handle(volumes->peers, handled[i].type, handled[i].is_inline, on_frame, volumes);
@@ -652,7 +671,8 @@ int volumes_list(struct volumes *volumes, struct volume_status *ret_list, int ma
     int n = 0;
     SCOPED_LOCK(&volumes->lock);
     struct entry *entry, *next;
-    HASH_ITER (hh, volumes->entries, entry, next) {
+    HASH_ITER(hh, volumes->entries, entry, next)
+    {
         if (!entry->attachment || entry->is_closing)
             continue;
         if (n < max)
@@ -685,7 +705,8 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
         .gone = on_gone,
         .stale = on_stale,
     };
-    int r = volume_directories_open(&volumes->directories, options->state, host_id_of(options->self));
+    int r =
+        volume_directories_open(&volumes->directories, options->state, host_id_of(options->self));
     if (r < 0 || !volumes->self)
         return r < 0 ? r : -ENOMEM;
     volumes->attachments = (struct attachment_options){
@@ -714,7 +735,8 @@ static void start_one(void *ctx, const char *name, const char *home)
     }
     int r = volumes_attach(volumes, name, clock_mono_ns() + ATTACH_NS);
     if (r < 0)
-        log_error("volumes", "cannot open volume '%s': %s: it stays as it is on disk", name, strerror(-r));
+        log_error("volumes", "cannot open volume '%s': %s: it stays as it is on disk", name,
+                  strerror(-r));
 }
 
 int volumes_start(struct volumes *volumes)
@@ -731,7 +753,8 @@ static struct entry *next_to_close(struct volumes *volumes)
 {
     SCOPED_LOCK(&volumes->lock);
     struct entry *entry, *next;
-    HASH_ITER (hh, volumes->entries, entry, next) {
+    HASH_ITER(hh, volumes->entries, entry, next)
+    {
         while (entry->is_busy)
             cond_wait(&volumes->changed, &volumes->lock);
         if (!entry->attachment)
@@ -765,7 +788,8 @@ void volumes_free(struct volumes *volumes)
     if (!volumes)
         return;
     struct entry *entry, *next;
-    HASH_ITER (hh, volumes->entries, entry, next) {
+    HASH_ITER(hh, volumes->entries, entry, next)
+    {
         HASH_DEL(volumes->entries, entry);
         free(entry);
     }

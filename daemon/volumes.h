@@ -34,19 +34,22 @@ void volumes_set_transfer(struct volumes *volumes, struct transfer *transfer);
 void volumes_handle_frames(struct volumes *volumes);
 /* Opens what is in STATE/volumes: own volumes before it returns, others in the background. */
 MUST_USE int volumes_start(struct volumes *volumes);
-void volumes_stop(struct volumes *volumes); /* unmounts, closes, joins; frames are refused from now on */
+void volumes_stop(
+    struct volumes *volumes); /* unmounts, closes, joins; frames are refused from now on */
 void volumes_free(struct volumes *volumes);
 
 /* Checks a volume's name: 1-200 bytes of [a-z0-9._-], begins with a letter or digit. -EINVAL. */
 MUST_USE int volume_name_check(const char *name);
 
 /* Makes a volume whose home is this host, and mounts it. -EEXIST here or elsewhere. limit 0: the default. */
-MUST_USE int volumes_create(struct volumes *volumes, const char *name, const struct volume_genesis *genesis);
+MUST_USE int volumes_create(struct volumes *volumes, const char *name,
+                            const struct volume_genesis *genesis);
 /* Idempotent; returns when the volume is mounted, at most at the deadline. -ENOENT: nobody knows it;
  * -EHOSTUNREACH: its home is silent; -ETIMEDOUT. */
 MUST_USE int volumes_attach(struct volumes *volumes, const char *name, int64_t deadline_ns);
 /* Makes the volume here unless it exists anywhere, then attaches. */
-MUST_USE int volumes_attach_or_create(struct volumes *volumes, const char *name, int64_t deadline_ns);
+MUST_USE int volumes_attach_or_create(struct volumes *volumes, const char *name,
+                                      int64_t deadline_ns);
 /* Unmounts. A replica that keeps no content leaves its home and forgets the volume; one that keeps content goes on
  * serving it. -ENOENT: not attached. -EBUSY: open files, unless force. */
 MUST_USE int volumes_detach(struct volumes *volumes, const char *name, bool force);
@@ -68,6 +71,7 @@ struct volume_status {
     uint64_t reads_bytes, read_requests, writes_bytes, write_requests, wait_ns;
     uint64_t opens_passthrough, opens_cached, requests, errors;
 };
-MUST_USE int volumes_status(struct volumes *volumes, const char *name, struct volume_status *ret_status);
+MUST_USE int volumes_status(struct volumes *volumes, const char *name,
+                            struct volume_status *ret_status);
 /* Copies at most max; returns how many volumes are attached here. */
 int volumes_list(struct volumes *volumes, struct volume_status *ret_list, int max);

@@ -13,15 +13,18 @@ struct replica_env {
     struct transfer *transfer;
     /* Called without locks of ours, from a replica's own threads. */
     void *ctx;
-    void (*expire)(void *ctx, const char *volume); /* kernel caches must ask again: alone -> shared, lease lost */
-    void (*gone)(void *ctx, const char *volume);   /* its home has removed it */
-    void (*stale)(void *ctx, const char *volume);  /* too far behind: must be attached anew from a checkpoint */
+    void (*expire)(
+        void *ctx,
+        const char *volume); /* kernel caches must ask again: alone -> shared, lease lost */
+    void (*gone)(void *ctx, const char *volume); /* its home has removed it */
+    void (*stale)(void *ctx,
+                  const char *volume); /* too far behind: must be attached anew from a checkpoint */
 };
 
 /* What `status` shows of a volume's replication. */
 struct replica_status {
     bool is_home, is_member, has_lease;
-    bool is_connected;    /* replicas: joined at the home */
-    uint64_t home_index;  /* last index known of the home */
+    bool is_connected;   /* replicas: joined at the home */
+    uint64_t home_index; /* last index known of the home */
     unsigned n_members, n_learners;
 };

@@ -92,7 +92,8 @@ static bool is_waited_for(const struct follower *follower, int64_t now_ns)
     return follower->is_member && now_ns < follower->lease_until_ns + LEASE_MARGIN_NS;
 }
 
-bool followers_settled(const struct followers *f, uint64_t index, int64_t now_ns, int64_t *ret_until_ns)
+bool followers_settled(const struct followers *f, uint64_t index, int64_t now_ns,
+                       int64_t *ret_until_ns)
 {
     int64_t until = INT64_MAX;
     bool settled = true;

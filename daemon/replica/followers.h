@@ -37,18 +37,20 @@ void followers_done(struct followers *f);
 struct follower *followers_find(const struct followers *f, struct host_id host); /* or NULL */
 
 /* A host that joins with everything up to have_index; one that is known stays what it was. -ENOSPC: too many. */
-MUST_USE int followers_join(struct followers *f, struct host_id host, const char *name, uint64_t have_index,
-                            struct follower **ret_follower);
+MUST_USE int followers_join(struct followers *f, struct host_id host, const char *name,
+                            uint64_t have_index, struct follower **ret_follower);
 void followers_remove(struct followers *f, struct host_id host);
 
 /* False: the host is unknown (it must join first). */
 MUST_USE bool followers_promote(struct followers *f, struct host_id host, int64_t now_ns);
-MUST_USE bool followers_renew(struct followers *f, struct host_id host, uint64_t applied, int64_t now_ns);
+MUST_USE bool followers_renew(struct followers *f, struct host_id host, uint64_t applied,
+                              int64_t now_ns);
 void followers_ack(struct followers *f, struct host_id host, uint64_t index);
 
 /* True when no member can still show a state older than index. Else *ret_until_ns is when to look again at the
  * latest: the end of the first lease that is waited for. */
-MUST_USE bool followers_settled(const struct followers *f, uint64_t index, int64_t now_ns, int64_t *ret_until_ns);
+MUST_USE bool followers_settled(const struct followers *f, uint64_t index, int64_t now_ns,
+                                int64_t *ret_until_ns);
 /* Turns members whose lease and margin have ended into learners; *ret_lost is one of them, or NULL. */
 MUST_USE bool followers_expire(struct followers *f, int64_t now_ns, struct follower **ret_lost);
 size_t followers_members(const struct followers *f);

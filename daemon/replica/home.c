@@ -11,13 +11,15 @@
 #include "daemon/transfer/fetch.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
+#include "proto/base/mutex.h"
 #include "proto/messages.pb-c.h"
 
-#define PUSH_WINDOW 4096u              /* entries sent and not acknowledged, per follower */
+#define PUSH_WINDOW 4096u /* entries sent and not acknowledged, per follower */
 #define PUSH_BATCH_BYTES (256u << 10)
-#define PUSH_SEND_NS (200 * NS_PER_MS) /* a follower that takes longer to accept a batch is tried again later */
+#define PUSH_SEND_NS                                                                               \
+    (200 * NS_PER_MS) /* a follower that takes longer to accept a batch is tried again later */
 #define HOUSEKEEPING_NS (250 * NS_PER_MS)
-#define ENTRY_CHECKSUM_OFFSET 24       /* fs/log.h */
+#define ENTRY_CHECKSUM_OFFSET 24 /* fs/log.h */
 
 struct home {
     struct source source;
@@ -26,12 +28,12 @@ struct home {
     struct volume *volume; /* fixed between start and stop */
     pthread_t pusher;
     bool has_pusher;
-    uint8_t *batch;        /* the push thread's */
+    uint8_t *batch; /* the push thread's */
 
     struct mutex lock;
-    struct cond changed;   /* acknowledgements, members, appended entries, stopping */
+    struct cond changed; /* acknowledgements, members, appended entries, stopping */
     struct followers followers;
-    uint64_t last;         /* last index appended */
+    uint64_t last; /* last index appended */
     bool is_stopping;
 };
 
@@ -122,7 +124,8 @@ static void report_lost_members(struct home *home) REQUIRES(home->lock)
 {
     struct follower *lost;
     while (followers_expire(&home->followers, clock_mono_ns(), &lost)) {
-        log_warning("replica", "host '%s' let its lease on volume '%s' end: changes go on without it",
+        log_warning("replica",
+                    "host '%s' let its lease on volume '%s' end: changes go on without it",
                     lost->name, home->name);
         if (!lost->link)
             followers_remove(&home->followers, lost->host);
@@ -169,7 +172,8 @@ static int push_batch(struct home *home, const struct push *push)
     struct span raw = {home->batch, used};
     Whiskfs__Entries message = WHISKFS__ENTRIES__INIT;
     message.volume = home->name;
-    r = conn_send(push->conn, FRAME_CONTROL, FRAME_ENTRIES, 0, &message.base, raw, clock_mono_ns() + PUSH_SEND_NS);
+    r = conn_send(push->conn, FRAME_CONTROL, FRAME_ENTRIES, 0, &message.base, raw,
+                  clock_mono_ns() + PUSH_SEND_NS);
     if (r < 0)
         return r;
     SCOPED_LOCK(&home->lock);
@@ -195,13 +199,14 @@ static void *push_main(void *arg)
 
 /* ---- frames ---- */
 
-static void answer(struct conn *conn, const struct frame *frame, enum frame_type type, const ProtobufCMessage *body)
+static void answer(struct conn *conn, const struct frame *frame, enum frame_type type,
+                   const ProtobufCMessage *body)
 {
     int r = conn_send(conn, FRAME_CONTROL, type, frame->id, body, (struct span){0},
                       clock_mono_ns() + REQUEST_TIMEOUT_NS);
     if (r < 0)
-        log_debug("replica", "cannot answer %s to host '%s': %s", frame_type_name(frame->type), conn_name(conn),
-                  strerror(-r));
+        log_debug("replica", "cannot answer %s to host '%s': %s", frame_type_name(frame->type),
+                  conn_name(conn), strerror(-r));
 }
 
 /* True if the home's log holds exactly the entry that the joiner holds last. */
@@ -247,7 +252,8 @@ static int begin_following(struct home *home, struct conn *conn, uint64_t have_i
 {
     SCOPED_LOCK(&home->lock);
     struct follower *follower;
-    int r = followers_join(&home->followers, conn_host(conn), conn_name(conn), have_index, &follower);
+    int r =
+        followers_join(&home->followers, conn_host(conn), conn_name(conn), have_index, &follower);
     if (r < 0)
         return r;
     unlink_follower(follower);
@@ -257,8 +263,8 @@ static int begin_following(struct home *home, struct conn *conn, uint64_t have_i
 }
 
 /* The joiner follows before it is answered, so that nothing it asks next can find it unknown. */
-static int answer_join(struct home *home, struct conn *conn, const struct frame *frame, uint64_t have_index,
-                       uint64_t checkpoint_bytes)
+static int answer_join(struct home *home, struct conn *conn, const struct frame *frame,
+                       uint64_t have_index, uint64_t checkpoint_bytes)
 {
     int r = begin_following(home, conn, have_index);
     if (r < 0)
@@ -285,7 +291,8 @@ static int join_by_checkpoint(struct home *home, struct conn *conn, const struct
     return r < 0 ? r : answer_join(home, conn, frame, index, (uint64_t)st.st_size);
 }
 
-static int on_join(struct home *home, struct conn *conn, const struct frame *frame, const ProtobufCMessage *body)
+static int on_join(struct home *home, struct conn *conn, const struct frame *frame,
+                   const ProtobufCMessage *body)
 {
     const Whiskfs__Join *join = (const void *)body;
     log_info("replica", "host '%s' joins volume '%s' with entry %llu", conn_name(conn), home->name,
@@ -297,12 +304,14 @@ static int on_join(struct home *home, struct conn *conn, const struct frame *fra
 static void on_ack(struct home *home, struct conn *conn, const ProtobufCMessage *body)
 {
     SCOPED_LOCK(&home->lock);
-    followers_ack(&home->followers, conn_host(conn), ((const Whiskfs__Ack *)(const void *)body)->index);
+    followers_ack(&home->followers, conn_host(conn),
+                  ((const Whiskfs__Ack *)(const void *)body)->index);
     cond_broadcast(&home->changed);
 }
 
 /* Members with `extra` among them, for the table on disk. */
-static size_t member_names(struct home *home, const char *extra, char (**ret_names)[HOST_NAME_MAX_BYTES + 1])
+static size_t member_names(struct home *home, const char *extra,
+                           char (**ret_names)[HOST_NAME_MAX_BYTES + 1])
 {
     SCOPED_LOCK(&home->lock);
     char(*names)[HOST_NAME_MAX_BYTES + 1] = calloc(home->followers.n + 1, sizeof *names);
@@ -347,7 +356,8 @@ static int on_promote(struct home *home, struct conn *conn, const struct frame *
     return 0;
 }
 
-static int on_renew(struct home *home, struct conn *conn, const struct frame *frame, const ProtobufCMessage *body)
+static int on_renew(struct home *home, struct conn *conn, const struct frame *frame,
+                    const ProtobufCMessage *body)
 {
     const Whiskfs__Renew *renew = (const void *)body;
     Whiskfs__RenewReply reply = WHISKFS__RENEW_REPLY__INIT;
@@ -388,7 +398,8 @@ static int on_forward(struct home *home, struct conn *conn, const struct frame *
         return -EACCES;
     outcome.error = volume_execute(home->volume, &request, &outcome);
     if (outcome.error == 0 && outcome.index != 0)
-        outcome.error = home_settle(&home->source, outcome.index, clock_mono_ns() + REQUEST_TIMEOUT_NS);
+        outcome.error =
+            home_settle(&home->source, outcome.index, clock_mono_ns() + REQUEST_TIMEOUT_NS);
     if (outcome.error == 0 && (request.flags & REQUEST_DURABLE) != 0)
         outcome.error = log_sync(volume_log(home->volume), outcome.index);
     Whiskfs__Outcome reply = WHISKFS__OUTCOME__INIT;
@@ -399,7 +410,8 @@ static int on_forward(struct home *home, struct conn *conn, const struct frame *
     return 0;
 }
 
-static int dispatch(struct home *home, struct conn *conn, const struct frame *frame, const ProtobufCMessage *body)
+static int dispatch(struct home *home, struct conn *conn, const struct frame *frame,
+                    const ProtobufCMessage *body)
 {
     switch (frame->type) {
     case FRAME_JOIN:
@@ -484,7 +496,8 @@ void home_status(struct home *home, struct replica_status *ret_status)
 
 DEFINE_FREEP(home, struct home)
 
-int home_new(const struct replica_env *env, const char *name, const char *directory, struct home **ret_home)
+int home_new(const struct replica_env *env, const char *name, const char *directory,
+             struct home **ret_home)
 {
     AUTO(home_freep) struct home *home = calloc(1, sizeof *home);
     if (!home)

@@ -12,7 +12,8 @@
 
 struct home;
 
-MUST_USE int home_new(const struct replica_env *env, const char *name, const char *directory, struct home **ret_home);
+MUST_USE int home_new(const struct replica_env *env, const char *name, const char *directory,
+                      struct home **ret_home);
 struct source *home_source(struct home *home);
 MUST_USE int home_start(struct home *home, struct volume *volume);
 void home_stop(struct home *home); /* no settle waits longer, the thread ends */

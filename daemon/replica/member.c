@@ -11,6 +11,7 @@
 #include "daemon/transfer/fetch.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
+#include "proto/base/mutex.h"
 #include "proto/messages.pb-c.h"
 
 #define JOIN_RETRY_NS (500 * NS_PER_MS)
@@ -26,13 +27,13 @@ struct member {
     bool has_follower, has_renewer;
 
     struct mutex lock;
-    struct cond changed;      /* everything below */
-    struct conn *conn;        /* to the home, once joined over it; or NULL */
-    struct inbox inbox;       /* entries that came over conn */
+    struct cond changed; /* everything below */
+    struct conn *conn;   /* to the home, once joined over it; or NULL */
+    struct inbox inbox;  /* entries that came over conn */
     bool is_joined, is_stopping, is_promoting, is_member;
-    int64_t lease_until_ns;   /* of this host's clock, from sending the renewal */
+    int64_t lease_until_ns;      /* of this host's clock, from sending the renewal */
     uint64_t home_index, target; /* last known of the home; what start waits for */
-    int checkpoint_fd;        /* being received, or -1 */
+    int checkpoint_fd;           /* being received, or -1 */
     uint64_t checkpoint_got;
 };
 
@@ -67,7 +68,8 @@ static int last_entry_of(struct volume *volume, Whiskfs__Join *join)
         return -ENOMEM;
     int r = log_read(log, log_last(log), buffer, ENTRIES_RAW_MAX, &used);
     if (r == 0) {
-        struct reader reader = reader_over(buffer + 24, used - 24); /* the entry's checksum: fs/log.h */
+        struct reader reader =
+            reader_over(buffer + 24, used - 24); /* the entry's checksum: fs/log.h */
         join->have_index = log_last(log);
         join->have_checksum = get_u64(&reader);
     }
@@ -76,8 +78,8 @@ static int last_entry_of(struct volume *volume, Whiskfs__Join *join)
 }
 
 /* Entries may come right behind the answer: the inbox takes them from the moment the connection is noted. */
-static int call_join(struct member *member, struct conn *conn, const Whiskfs__Join *join, int64_t deadline_ns,
-                     Whiskfs__JoinReply **ret_reply)
+static int call_join(struct member *member, struct conn *conn, const Whiskfs__Join *join,
+                     int64_t deadline_ns, Whiskfs__JoinReply **ret_reply)
 {
     struct frame *frame = NULL;
     {
@@ -85,12 +87,14 @@ static int call_join(struct member *member, struct conn *conn, const Whiskfs__Jo
         drop_conn_locked(member);
         member->conn = conn_ref(conn);
     }
-    int r = conn_call(conn, FRAME_CONTROL, FRAME_JOIN, &join->base, (struct span){0}, deadline_ns, &frame);
+    int r = conn_call(conn, FRAME_CONTROL, FRAME_JOIN, &join->base, (struct span){0}, deadline_ns,
+                      &frame);
     if (r < 0)
         return r;
     ProtobufCMessage *reply = NULL;
-    r = frame->type == FRAME_JOIN_REPLY ? message_get(frame->body, &whiskfs__join_reply__descriptor, &reply)
-                                        : -EBADMSG;
+    r = frame->type == FRAME_JOIN_REPLY
+            ? message_get(frame->body, &whiskfs__join_reply__descriptor, &reply)
+            : -EBADMSG;
     frame_free(frame);
     if (r == 0)
         *ret_reply = (void *)reply;
@@ -104,8 +108,8 @@ static void set_checkpoint_fd(struct member *member, int fd)
     member->checkpoint_got = 0;
 }
 
-static int join_over(struct member *member, struct conn *conn, struct volume *have, int64_t deadline_ns,
-                     uint64_t *ret_checkpoint_bytes)
+static int join_over(struct member *member, struct conn *conn, struct volume *have,
+                     int64_t deadline_ns, uint64_t *ret_checkpoint_bytes)
 {
     Whiskfs__Join join = WHISKFS__JOIN__INIT;
     Whiskfs__JoinReply *reply = NULL;
@@ -118,7 +122,9 @@ static int join_over(struct member *member, struct conn *conn, struct volume *ha
     uint64_t bytes = reply->checkpoint_bytes;
     {
         SCOPED_LOCK(&member->lock);
-        r = member->checkpoint_got == bytes ? 0 : -EIO; /* it came before the answer, on the same connection */
+        r = member->checkpoint_got == bytes
+                ? 0
+                : -EIO; /* it came before the answer, on the same connection */
         member->home_index = member->target = reply->last_index;
         member->is_joined = member->conn == conn;
         cond_broadcast(&member->changed);
@@ -129,7 +135,8 @@ static int join_over(struct member *member, struct conn *conn, struct volume *ha
     return r;
 }
 
-int member_join(struct member *member, struct volume *have, int64_t deadline_ns, int *ret_checkpoint_fd)
+int member_join(struct member *member, struct volume *have, int64_t deadline_ns,
+                int *ret_checkpoint_fd)
 {
     struct conn *conn;
     uint64_t bytes = 0;
@@ -159,7 +166,8 @@ static void take_checkpoint_locked(struct member *member, const struct frame *fr
 {
     if (member->checkpoint_fd < 0 || message->offset != member->checkpoint_got)
         return;
-    ssize_t n = pwrite(member->checkpoint_fd, frame->raw.data, frame->raw.size, (off_t)message->offset);
+    ssize_t n =
+        pwrite(member->checkpoint_fd, frame->raw.data, frame->raw.size, (off_t)message->offset);
     if (n > 0) /* a short one is noticed when the join is answered */
         member->checkpoint_got += (uint64_t)n;
     cond_broadcast(&member->changed);
@@ -169,7 +177,8 @@ void member_frame(struct member *member, struct conn *conn, const struct frame *
 {
     bool is_flooded = false;
     ProtobufCMessage *body = NULL;
-    if (frame->type == FRAME_CHECKPOINT && message_get(frame->body, &whiskfs__checkpoint__descriptor, &body) < 0) {
+    if (frame->type == FRAME_CHECKPOINT &&
+        message_get(frame->body, &whiskfs__checkpoint__descriptor, &body) < 0) {
         conn_close(conn, "malformed message");
         return;
     }
@@ -202,7 +211,8 @@ static void acknowledge(struct member *member, struct conn *conn, uint64_t index
     Whiskfs__Ack ack = WHISKFS__ACK__INIT;
     ack.volume = member->name;
     ack.index = index;
-    int r = conn_send(conn, FRAME_CONTROL, FRAME_ACK, 0, &ack.base, (struct span){0}, clock_mono_ns() + CALL_NS);
+    int r = conn_send(conn, FRAME_CONTROL, FRAME_ACK, 0, &ack.base, (struct span){0},
+                      clock_mono_ns() + CALL_NS);
     if (r < 0)
         conn_close(conn, "cannot acknowledge log entries");
 }
@@ -227,7 +237,8 @@ static void join_again(struct member *member)
     AUTO_CLOSE int fd = -1;
     int r = member_join(member, member->volume, clock_mono_ns() + REQUEST_TIMEOUT_NS, &fd);
     if (r == 0 && fd < 0) {
-        log_info("replica", "joined volume '%s' at host '%s' again", member->name, member->home.name);
+        log_info("replica", "joined volume '%s' at host '%s' again", member->name,
+                 member->home.name);
         return;
     }
     if (r == 0)
@@ -241,7 +252,8 @@ static void join_again(struct member *member)
 }
 
 /* Waits for entries or the loss of the connection. *ret_conn NULL: join again. False: stopping. */
-static bool next_entries(struct member *member, struct conn **ret_conn, struct inbox_chunk **ret_chunk)
+static bool next_entries(struct member *member, struct conn **ret_conn,
+                         struct inbox_chunk **ret_chunk)
 {
     SCOPED_LOCK(&member->lock);
     while (!member->is_stopping) {
@@ -284,7 +296,8 @@ static struct conn *joined_conn(struct member *member)
     return member->is_joined ? conn_ref(member->conn) : NULL;
 }
 
-static void take_renewal(struct member *member, struct conn *conn, const Whiskfs__RenewReply *reply, int64_t sent_ns)
+static void take_renewal(struct member *member, struct conn *conn, const Whiskfs__RenewReply *reply,
+                         int64_t sent_ns)
 {
     SCOPED_LOCK(&member->lock);
     if (member->conn != conn)
@@ -305,7 +318,8 @@ static void renew(struct member *member, struct conn *conn)
     Whiskfs__Renew message = WHISKFS__RENEW__INIT;
     message.volume = member->name;
     message.applied = volume_applied(member->volume);
-    int r = conn_call(conn, FRAME_CONTROL, FRAME_RENEW, &message.base, (struct span){0}, now + CALL_NS, &frame);
+    int r = conn_call(conn, FRAME_CONTROL, FRAME_RENEW, &message.base, (struct span){0},
+                      now + CALL_NS, &frame);
     if (r == 0)
         r = message_get(frame->body, &whiskfs__renew_reply__descriptor, &reply);
     if (r == 0)
@@ -338,8 +352,8 @@ static void *lease_main(void *arg)
             conn_put(conn);
         }
         if (lease_has_ended(member)) {
-            log_warning("replica", "lease on volume '%s' ended: host '%s', its home, is silent", member->name,
-                        member->home.name);
+            log_warning("replica", "lease on volume '%s' ended: host '%s', its home, is silent",
+                        member->name, member->home.name);
             member->env->expire(member->env->ctx, member->name);
         }
         SCOPED_LOCK(&member->lock);
@@ -361,8 +375,10 @@ static int wait_joined(struct member *member, int64_t deadline_ns, struct conn *
         if (member->is_stopping)
             return -EIO;
         if (!cond_wait_until(&member->changed, &member->lock, deadline_ns)) {
-            log_warning("replica", "volume '%s': host '%s', its home, was not reached in time: see 'whiskfs peers'",
-                        member->name, member->home.name);
+            log_warning(
+                "replica",
+                "volume '%s': host '%s', its home, was not reached in time: see 'whiskfs peers'",
+                member->name, member->home.name);
             return -EIO;
         }
     }
@@ -370,8 +386,8 @@ static int wait_joined(struct member *member, int64_t deadline_ns, struct conn *
     return 0;
 }
 
-static int call_forward(struct member *member, struct conn *conn, struct span raw, int64_t deadline_ns,
-                        struct outcome *ret_outcome)
+static int call_forward(struct member *member, struct conn *conn, struct span raw,
+                        int64_t deadline_ns, struct outcome *ret_outcome)
 {
     struct frame *frame = NULL;
     ProtobufCMessage *reply = NULL;
@@ -380,12 +396,15 @@ static int call_forward(struct member *member, struct conn *conn, struct span ra
     int r = conn_call(conn, FRAME_CONTROL, FRAME_FORWARD, &message.base, raw, deadline_ns, &frame);
     if (r < 0)
         return r;
-    r = frame->type == FRAME_OUTCOME ? message_get(frame->body, &whiskfs__outcome__descriptor, &reply) : -EBADMSG;
+    r = frame->type == FRAME_OUTCOME
+            ? message_get(frame->body, &whiskfs__outcome__descriptor, &reply)
+            : -EBADMSG;
     frame_free(frame);
     if (r < 0)
         return r;
     const Whiskfs__Outcome *outcome = (const void *)reply;
-    *ret_outcome = (struct outcome){errno_of_wire_code(outcome->code), outcome->index, outcome->ino};
+    *ret_outcome =
+        (struct outcome){errno_of_wire_code(outcome->code), outcome->index, outcome->ino};
     message_free(reply);
     return 0;
 }
@@ -411,7 +430,8 @@ static int member_forward(struct source *source, const struct request *request, 
         int r = wait_joined(member, deadline_ns, &conn);
         if (r < 0)
             return r;
-        r = call_forward(member, conn, (struct span){buffer, writer_used(&w)}, deadline_ns, ret_outcome);
+        r = call_forward(member, conn, (struct span){buffer, writer_used(&w)}, deadline_ns,
+                         ret_outcome);
         if (r == -ENOTCONN)
             member_conn_closed(member, conn);
         bool is_again = is_lost_connection(r) && clock_mono_ns() < deadline_ns;
@@ -441,7 +461,8 @@ static int promote(struct member *member, struct conn *conn, int64_t deadline_ns
     int64_t sent = clock_mono_ns();
     Whiskfs__Promote message = WHISKFS__PROMOTE__INIT;
     message.volume = member->name;
-    int r = conn_call(conn, FRAME_CONTROL, FRAME_PROMOTE, &message.base, (struct span){0}, deadline_ns, &frame);
+    int r = conn_call(conn, FRAME_CONTROL, FRAME_PROMOTE, &message.base, (struct span){0},
+                      deadline_ns, &frame);
     if (r == 0)
         r = message_get(frame->body, &whiskfs__promote_reply__descriptor, &body);
     frame_free(frame);
@@ -465,7 +486,8 @@ static bool has_lease_locked(struct member *member, int64_t now_ns) REQUIRES(mem
 }
 
 /* True: this caller promotes. False: somebody else did or has the lease; *ret_r says how it stands. */
-static bool begin_promotion(struct member *member, int64_t deadline_ns, int64_t *ret_valid_ns, int *ret_r)
+static bool begin_promotion(struct member *member, int64_t deadline_ns, int64_t *ret_valid_ns,
+                            int *ret_r)
 {
     SCOPED_LOCK(&member->lock);
     for (;;) {
@@ -518,7 +540,8 @@ static int member_fetch(struct source *source, struct content *content, uint64_t
                         enum fetch_class class, int64_t deadline_ns)
 {
     struct member *member = member_of(source);
-    return transfer_fetch(member->env->transfer, member->name, content, first, n, class, deadline_ns);
+    return transfer_fetch(member->env->transfer, member->name, content, first, n, class,
+                          deadline_ns);
 }
 
 static const struct source_ops member_ops = {
@@ -581,7 +604,8 @@ static void say_leave(struct member *member, struct conn *conn)
 {
     Whiskfs__Leave leave = WHISKFS__LEAVE__INIT;
     leave.volume = member->name;
-    int r = conn_send(conn, FRAME_CONTROL, FRAME_LEAVE, 0, &leave.base, (struct span){0}, clock_mono_ns() + CALL_NS);
+    int r = conn_send(conn, FRAME_CONTROL, FRAME_LEAVE, 0, &leave.base, (struct span){0},
+                      clock_mono_ns() + CALL_NS);
     if (r < 0)
         log_debug("replica", "cannot leave volume '%s': %s", member->name, describe(r));
 }

@@ -11,13 +11,14 @@
 
 struct member;
 
-MUST_USE int member_new(const struct replica_env *env, const char *name, const struct member_host *home,
-                        struct member **ret_member);
+MUST_USE int member_new(const struct replica_env *env, const char *name,
+                        const struct member_host *home, struct member **ret_member);
 struct source *member_source(struct member *member);
 
 /* Joins with what `have` of the volume is here (NULL: nothing yet). With *ret_checkpoint_fd >= 0 the volume must be
  * installed from that file before member_start. -ENOENT: the home has no such volume; -EHOSTUNREACH, -ETIMEDOUT. */
-MUST_USE int member_join(struct member *member, struct volume *have, int64_t deadline_ns, int *ret_checkpoint_fd);
+MUST_USE int member_join(struct member *member, struct volume *have, int64_t deadline_ns,
+                         int *ret_checkpoint_fd);
 /* Starts to follow; returns when everything that the home had at the join is applied here. -ETIMEDOUT. */
 MUST_USE int member_start(struct member *member, struct volume *volume, int64_t deadline_ns);
 void member_stop(struct member *member); /* says LEAVE; no request waits longer */

@@ -21,7 +21,8 @@ int member_table_save(const char *directory, const char (*names)[HOST_NAME_MAX_B
     AUTO_CLOSE int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
         return -errno;
-    AUTO_CLOSE int fd = openat(dirfd, "members.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    AUTO_CLOSE int fd =
+        openat(dirfd, "members.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int r = write_names(fd, names, n);
@@ -38,7 +39,8 @@ static void close_file(FILE **f)
         (void)fclose(*f);
 }
 
-int member_table_load(const char *directory, char (**ret_names)[HOST_NAME_MAX_BYTES + 1], size_t *ret_n)
+int member_table_load(const char *directory, char (**ret_names)[HOST_NAME_MAX_BYTES + 1],
+                      size_t *ret_n)
 {
     char path[4096], line[HOST_NAME_MAX_BYTES + 3];
     (void)snprintf(path, sizeof path, "%s/members", directory);

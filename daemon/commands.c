@@ -1,0 +1,415 @@
+#include "daemon/commands.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "daemon/host.h"
+#include "daemon/metrics.h"
+#include "daemon/paths.h"
+#include "daemon/transfer/draw.h"
+#include "proto/base/clock.h"
+
+#define VOLUMES_MAX 4096
+#define HOSTS_MAX 1024
+#define ATTACH_TIMEOUT_MAX_S 60
+#define VOLUME_MODE 01777 /* actions run as any user */
+
+/* ---- arguments and failures ---- */
+
+static int take_name(const json_t *arguments, struct control_call *call, const char **ret_name)
+{
+    const char *name = json_string_value(json_object_get(arguments, "name"));
+    if (!name)
+        return control_fail(call, -EINVAL, "no volume was named");
+    if (volume_name_check(name) < 0)
+        return control_fail(call, -EINVAL,
+                            "'%s' is no name for a volume: use 1 to 200 of a-z 0-9 . _ - and begin "
+                            "with a letter or digit",
+                            name);
+    *ret_name = name;
+    return 0;
+}
+
+static uint64_t number_or(const json_t *arguments, const char *key, uint64_t preset)
+{
+    const json_t *value = json_object_get(arguments, key);
+    return json_is_integer(value) && json_integer_value(value) >= 0
+               ? (uint64_t)json_integer_value(value)
+               : preset;
+}
+
+static bool flag(const json_t *arguments, const char *key)
+{
+    return json_is_true(json_object_get(arguments, key));
+}
+
+static int fail_volume(struct control_call *call, int error, const char *verb, const char *name)
+{
+    switch (error) {
+    case -ENOENT:
+        return control_fail(call, error,
+                            "cannot %s volume '%s': no host knows it: see 'whiskfs volume list'",
+                            verb, name);
+    case -EEXIST:
+        return control_fail(call, error, "cannot %s volume '%s': it exists already", verb, name);
+    case -EBUSY:
+        return control_fail(
+            call, error,
+            "cannot %s volume '%s': it is in use: close its files, or use --force and cut them off",
+            verb, name);
+    case -EREMOTE:
+        return control_fail(
+            call, error,
+            "cannot %s volume '%s' here: do it on its home, see 'whiskfs volume show %s'", verb,
+            name, name);
+    case -EHOSTUNREACH:
+    case -ETIMEDOUT:
+        return control_fail(
+            call, error,
+            "cannot %s volume '%s': a host that may have it is silent: see 'whiskfs peers'", verb,
+            name);
+    default:
+        return control_fail(call, error, "cannot %s volume '%s': %s", verb, name, strerror(-error));
+    }
+}
+
+/* ---- volumes ---- */
+
+static json_t *volume_json(const struct volume_status *v)
+{
+    const struct replica_status *replica = &v->replica;
+    return json_pack(
+        "{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I}",
+        "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted", v->is_mounted,
+        "passthrough", v->has_passthrough, "is_home", replica->is_home, "member",
+        replica->is_member, "lease", replica->has_lease, "connected", replica->is_connected,
+        "applied", (json_int_t)v->applied, "home_index", (json_int_t)replica->home_index, "members",
+        (int)replica->n_members, "learners", (int)replica->n_learners, "limit_bytes",
+        (json_int_t)v->usage.limit_bytes, "used_bytes", (json_int_t)v->usage.used_bytes, "inodes",
+        (json_int_t)v->usage.n_inodes, "durable", (json_int_t)v->durable);
+}
+
+static json_t *attached_volumes(struct host *host)
+{
+    AUTO_FREE struct volume_status *all = calloc(VOLUMES_MAX, sizeof *all);
+    json_t *list = json_array();
+    int n = all ? MIN(volumes_list(host->volumes, all, VOLUMES_MAX), VOLUMES_MAX) : 0;
+    for (int i = 0; i < n; i++)
+        (void)json_array_append_new(list, volume_json(&all[i]));
+    return list;
+}
+
+static int run_volume_create(void *ctx, const json_t *arguments, struct control_call *call,
+                             json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    const struct volume_genesis genesis = {
+        .limit_bytes = number_or(arguments, "size", 0),
+        .mode = (uint32_t)number_or(arguments, "mode", VOLUME_MODE) & 07777u,
+        .uid = (uint32_t)number_or(arguments, "uid", 0),
+        .gid = (uint32_t)number_or(arguments, "gid", 0),
+    };
+    r = volumes_create(host->volumes, name, &genesis);
+    if (r < 0)
+        return fail_volume(call, r, "create", name);
+    *ret_result = json_pack("{s:s, s:s}", "name", name, "home", host->config->name);
+    return 0;
+}
+
+/* Those that are attached here, and those that membership knows elsewhere. */
+static int run_volume_list(void *ctx, const json_t *arguments, struct control_call *call,
+                           json_t **ret_result)
+{
+    struct host *host = ctx;
+    (void)arguments, (void)call;
+    AUTO_FREE struct member_volume *known = calloc(VOLUMES_MAX, sizeof *known);
+    if (!known)
+        return -ENOMEM;
+    json_t *elsewhere = json_array();
+    int n = MIN(host->membership->ops->volumes(host->membership, known, VOLUMES_MAX), VOLUMES_MAX);
+    for (int i = 0; i < n; i++)
+        (void)json_array_append_new(elsewhere, json_pack("{s:s, s:s, s:I}", "name", known[i].name,
+                                                         "home", known[i].home, "limit_bytes",
+                                                         (json_int_t)known[i].limit_bytes));
+    *ret_result = json_pack("{s:o, s:o}", "attached", attached_volumes(host), "known", elsewhere);
+    return 0;
+}
+
+static int run_volume_show(void *ctx, const json_t *arguments, struct control_call *call,
+                           json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    struct volume_status status;
+    struct member_volume known;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    if (volumes_status(host->volumes, name, &status) == 0) {
+        *ret_result = volume_json(&status);
+        return 0;
+    }
+    if (host->membership->ops->volume(host->membership, name, &known) < 0)
+        return control_fail(call, -ENOENT,
+                            "volume '%s' is not attached here and membership does not know it",
+                            name);
+    *ret_result = json_pack("{s:s, s:s, s:I}", "name", known.name, "home", known.home,
+                            "limit_bytes", (json_int_t)known.limit_bytes);
+    return 0;
+}
+
+static int run_volume_remove(void *ctx, const json_t *arguments, struct control_call *call,
+                             json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    (void)ret_result;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    r = volumes_remove(host->volumes, name, flag(arguments, "force"));
+    return r < 0 ? fail_volume(call, r, "remove", name) : 0;
+}
+
+static int run_attach(void *ctx, const json_t *arguments, struct control_call *call,
+                      json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    struct volume_status status;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    int64_t seconds = (int64_t)MIN(number_or(arguments, "timeout_s", 8), ATTACH_TIMEOUT_MAX_S);
+    int64_t deadline = clock_mono_ns() + seconds * NS_PER_S;
+    r = flag(arguments, "create") ? volumes_attach_or_create(host->volumes, name, deadline)
+                                  : volumes_attach(host->volumes, name, deadline);
+    if (r == 0)
+        r = volumes_status(host->volumes, name, &status);
+    if (r < 0)
+        return fail_volume(call, r, "attach", name);
+    *ret_result = volume_json(&status);
+    return 0;
+}
+
+static int run_detach(void *ctx, const json_t *arguments, struct control_call *call,
+                      json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    (void)ret_result;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    r = volumes_detach(host->volumes, name, flag(arguments, "force"));
+    if (r == -ENOENT)
+        return control_fail(call, r, "volume '%s' is not attached here", name);
+    return r < 0 ? fail_volume(call, r, "detach", name) : 0;
+}
+
+/* ---- prefetch ---- */
+
+static bool report_draw(void *ctx, const struct draw_progress *progress)
+{
+    return control_progress(ctx, json_pack("{s:I, s:I, s:I, s:I}", "bytes",
+                                           (json_int_t)progress->done_bytes, "total_bytes",
+                                           (json_int_t)progress->total_bytes, "files",
+                                           (json_int_t)progress->done_files, "total_files",
+                                           (json_int_t)progress->total_files));
+}
+
+static int find_files(struct volume *volume, const json_t *paths, struct control_call *call,
+                      struct ino_list *list)
+{
+    size_t i;
+    const json_t *path;
+    json_array_foreach(paths, i, path)
+    {
+        const char *text = json_string_value(path);
+        int r = text ? paths_add(volume_tree(volume), text, list) : -EINVAL;
+        if (r < 0)
+            return control_fail(call, r, "cannot prefetch '%s': %s", text ? text : "",
+                                strerror(-r));
+    }
+    return 0;
+}
+
+static int draw(struct host *host, const char *name, struct volume *volume, const json_t *paths,
+                struct control_call *call, struct draw_progress *ret_progress)
+{
+    struct ino_list list = {0};
+    int r = find_files(volume, paths, call, &list);
+    if (r == 0) {
+        const struct draw all = {
+            .volume_name = name,
+            .volume = volume,
+            .inos = json_array_size(paths) > 0 ? list.inos : NULL,
+            .n_inos = list.n,
+            .class = FETCH_PREFETCH,
+            .report = report_draw,
+            .ctx = call,
+        };
+        r = transfer_draw(host->transfer, &all, ret_progress);
+        if (r < 0)
+            r = control_fail(call, r, "cannot prefetch all of volume '%s': %s", name, strerror(-r));
+    }
+    free(list.inos);
+    return r;
+}
+
+static int run_prefetch(void *ctx, const json_t *arguments, struct control_call *call,
+                        json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    struct draw_progress progress = {0};
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    struct volume *volume = volumes_find(host->volumes, name);
+    if (!volume)
+        return control_fail(call, -ENOENT,
+                            "volume '%s' is not attached here: 'whiskfs attach %s' first", name,
+                            name);
+    r = draw(host, name, volume, json_object_get(arguments, "paths"), call, &progress);
+    volumes_put(host->volumes, volume);
+    if (r < 0)
+        return r;
+    *ret_result = json_pack("{s:I, s:I}", "bytes", (json_int_t)progress.done_bytes, "files",
+                            (json_int_t)progress.done_files);
+    return 0;
+}
+
+/* ---- the host ---- */
+
+static json_t *hosts_json(struct host *host)
+{
+    AUTO_FREE struct member_host *hosts = calloc(HOSTS_MAX, sizeof *hosts);
+    json_t *list = json_array();
+    int n = hosts ? MIN(host->membership->ops->hosts(host->membership, hosts, HOSTS_MAX), HOSTS_MAX)
+                  : 0;
+    for (int i = 0; i < n; i++)
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:b}", "name", hosts[i].name,
+                                                    "address", hosts[i].address, "invoker",
+                                                    hosts[i].invoker, "alive", hosts[i].alive));
+    return list;
+}
+
+static int run_status(void *ctx, const json_t *arguments, struct control_call *call,
+                      json_t **ret_result)
+{
+    struct host *host = ctx;
+    (void)arguments, (void)call;
+    *ret_result =
+        json_pack("{s:s, s:s, s:s, s:b, s:f, s:o}", "host", host->config->name, "address",
+                  host->config->advertise, "membership", host->config->membership_mode,
+                  "membership_connected", host->membership->ops->connected(host->membership),
+                  "up_seconds", (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S,
+                  "volumes", attached_volumes(host));
+    return 0;
+}
+
+static json_t *peer_json(const struct peer_counters *p)
+{
+    uint64_t sent = 0, received = 0;
+    for (int class = 0; class < FRAME_N_CLASSES; class ++) {
+        sent += p->sent_bytes[class];
+        received += p->received_bytes[class];
+    }
+    return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I}", "name", p->name, "connections",
+                     (int)p->n_connections, "sent_bytes", (json_int_t)sent, "received_bytes",
+                     (json_int_t)received, "dials", (json_int_t)p->dials, "failures",
+                     (json_int_t)p->failures, "refused_frames", (json_int_t)p->refused_frames);
+}
+
+static int run_peers(void *ctx, const json_t *arguments, struct control_call *call,
+                     json_t **ret_result)
+{
+    struct host *host = ctx;
+    (void)arguments, (void)call;
+    AUTO_FREE struct peer_counters *counters = calloc(HOSTS_MAX, sizeof *counters);
+    if (!counters)
+        return -ENOMEM;
+    json_t *seen = json_array();
+    int n = MIN(peers_counters(host->peers, counters, HOSTS_MAX), HOSTS_MAX);
+    for (int i = 0; i < n; i++)
+        (void)json_array_append_new(seen, peer_json(&counters[i]));
+    *ret_result = json_pack("{s:o, s:o}", "hosts", hosts_json(host), "seen", seen);
+    return 0;
+}
+
+static int run_stats(void *ctx, const json_t *arguments, struct control_call *call,
+                     json_t **ret_result)
+{
+    (void)arguments, (void)call;
+    *ret_result = metrics_json(ctx);
+    return *ret_result ? 0 : -ENOMEM;
+}
+
+/* Which peers answer now: one dial each. */
+static json_t *reach_peers(struct host *host)
+{
+    AUTO_FREE struct member_host *hosts = calloc(HOSTS_MAX, sizeof *hosts);
+    json_t *list = json_array();
+    int n = hosts ? MIN(host->membership->ops->hosts(host->membership, hosts, HOSTS_MAX), HOSTS_MAX)
+                  : 0;
+    int64_t deadline = clock_mono_ns() + 5 * NS_PER_S;
+    for (int i = 0; i < n; i++) {
+        struct conn *conn;
+        int r = peers_get(host->peers, hosts[i].id, CHANNEL_CONTROL, 0, deadline, &conn);
+        if (r == 0)
+            conn_put(conn);
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s}", "name", hosts[i].name,
+                                                    "address", hosts[i].address, "reached", r == 0,
+                                                    "error", r == 0 ? "" : strerror(-r)));
+    }
+    return list;
+}
+
+static json_t *disk_json(const struct config *config)
+{
+    struct statvfs fs;
+    if (statvfs(config->state, &fs) < 0)
+        return json_pack("{s:s, s:s}", "path", config->state, "error", strerror(errno));
+    return json_pack("{s:s, s:I, s:I}", "path", config->state, "free_bytes",
+                     (json_int_t)(fs.f_bavail * fs.f_frsize), "total_bytes",
+                     (json_int_t)(fs.f_blocks * fs.f_frsize));
+}
+
+/* What only the daemon can look at; the rest of `whiskfs doctor` is the client's. */
+static int run_doctor(void *ctx, const json_t *arguments, struct control_call *call,
+                      json_t **ret_result)
+{
+    struct host *host = ctx;
+    const struct config *config = host->config;
+    (void)arguments, (void)call;
+    *ret_result =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:f}", "host",
+                  config->name, "mount", config->mount, "ca", config->ca, "cert", config->cert,
+                  "key", config->key, "membership", config->membership_mode, "membership_connected",
+                  host->membership->ops->connected(host->membership), "openwhisk",
+                  config->openwhisk, "peers", reach_peers(host), "disk", disk_json(config),
+                  "volumes", attached_volumes(host), "clock", (double)clock_real_ns() / 1e9);
+    return 0;
+}
+
+const struct control_command host_commands[] = {
+    {"volume create", run_volume_create},
+    {"volume list", run_volume_list},
+    {"volume show", run_volume_show},
+    {"volume remove", run_volume_remove},
+    {"attach", run_attach},
+    {"detach", run_detach},
+    {"prefetch", run_prefetch},
+    {"status", run_status},
+    {"peers", run_peers},
+    {"stats", run_stats},
+    {"doctor", run_doctor},
+    {NULL, NULL},
+};

@@ -1,0 +1,254 @@
+#include "daemon/host.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "daemon/commands.h"
+#include "daemon/hints.h"
+#include "daemon/http.h"
+#include "daemon/kafka/directory.h"
+#include "daemon/membership_static.h"
+#include "daemon/openwhisk/events.h"
+#include "daemon/transfer/transfer.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+#define MEMBERSHIP_WAIT_NS (5 * NS_PER_S)
+
+static int fail(int error, const char *what, const char *subject)
+{
+    log_error("daemon", "cannot %s '%s': %s", what, subject, strerror(-error));
+    return error;
+}
+
+/* ---- one start function a part, in the order of struct host ---- */
+
+static int start_settings(struct host *host)
+{
+    const struct config *config = host->config;
+    struct kafka_setting *settings = calloc((size_t)config->n_kafka + 1, sizeof *settings);
+    if (!settings)
+        return -ENOMEM;
+    for (int i = 0; i < config->n_kafka; i++)
+        settings[i] = (struct kafka_setting){config->kafka[i].name, config->kafka[i].value};
+    host->kafka = (struct kafka_settings){settings, (size_t)config->n_kafka};
+    return 0;
+}
+
+static int start_membership(struct host *host)
+{
+    const struct config *config = host->config;
+    if (strcmp(config->membership_mode, "static") == 0) {
+        int r = membership_static_new(config->peers, config->n_peers, &host->membership);
+        return r < 0 ? fail(r, "use the list of", "[peers]") : 0;
+    }
+    char sentence[KAFKA_SENTENCE_SIZE] = "";
+    const struct kafka_directory_config directory = {
+        .name = config->name,
+        .address = config->advertise,
+        .invoker = config->invoker,
+        .topic_prefix = config->membership_prefix,
+        .settings = host->kafka,
+    };
+    int r = kafka_directory_new(&directory, &host->membership, sentence);
+    if (r < 0) {
+        log_error("daemon", "cannot join the cluster through Kafka: %s",
+                  sentence[0] ? sentence : strerror(-r));
+        return r;
+    }
+    if (!kafka_directory_wait_ready(host->membership, clock_mono_ns() + MEMBERSHIP_WAIT_NS))
+        log_warning("daemon",
+                    "no Kafka broker answers: hosts and volumes will be known when one does");
+    return 0;
+}
+
+static int start_peers(struct host *host)
+{
+    const struct config *config = host->config;
+    const struct peers_options options = {
+        .name = config->name,
+        .listen = config->listen,
+        .ca_file = config->ca,
+        .cert_file = config->cert,
+        .key_file = config->key,
+        .streams = (unsigned)config->streams,
+        .membership = host->membership,
+    };
+    int r = peers_new(&options, &host->peers);
+    return r < 0 ? fail(r, "listen on", config->listen) : 0;
+}
+
+static int start_volumes(struct host *host)
+{
+    const struct config *config = host->config;
+    const struct volumes_options options = {
+        .self = config->name,
+        .state = config->state,
+        .mount = config->mount,
+        .peers = host->peers,
+        .membership = host->membership,
+        .passthrough = config->passthrough,
+        .default_limit_bytes = config->volume_bytes,
+    };
+    if (mkdir(config->mount, 0755) < 0 && errno != EEXIST)
+        return fail(-errno, "make", config->mount);
+    int r = volumes_new(&options, &host->volumes);
+    if (r < 0)
+        return fail(r, "use the state directory", config->state);
+    volumes_handle_frames(host->volumes);
+    return 0;
+}
+
+static int start_transfer(struct host *host)
+{
+    const struct transfer_options options = {
+        .peers = host->peers,
+        .memory_bytes = host->config->transfer_bytes,
+        .streams = (unsigned)host->config->streams,
+        .find = volumes_find,
+        .put = volumes_put,
+        .ctx = host->volumes,
+    };
+    int r = transfer_new(&options, &host->transfer);
+    if (r < 0)
+        return fail(r, "start the transfer of", "blocks");
+    volumes_set_transfer(host->volumes, host->transfer);
+    return 0;
+}
+
+static int start_hints(struct host *host)
+{
+    const struct hints_options options = {
+        .volumes = host->volumes,
+        .transfer = host->transfer,
+        .peers = host->peers,
+        .membership = host->membership,
+        .budget_bytes = host->config->prefetch_bytes,
+        .is_drawing = host->config->prefetch,
+    };
+    int r = hints_new(&options, &host->hints);
+    return r < 0 ? fail(r, "start", "prefetch") : 0;
+}
+
+/* From here on other hosts are answered. */
+static int open_doors(struct host *host)
+{
+    int r = peers_start(host->peers);
+    if (r < 0)
+        return fail(r, "listen on", host->config->listen);
+    r = volumes_start(host->volumes);
+    if (r < 0)
+        return fail(r, "open the volumes in", host->config->state);
+    r = hints_start(host->hints);
+    return r < 0 ? fail(r, "start", "prefetch") : 0;
+}
+
+static void on_activation(void *ctx, const struct ow_activation *activation,
+                          const struct observed_volume *volumes, unsigned n)
+{
+    struct host *host = ctx;
+    (void)activation;
+    for (unsigned i = 0; i < n; i++)
+        hints_begin(host->hints, volumes[i].name);
+}
+
+static void on_prediction(void *ctx, const struct member_host *to,
+                          const struct prediction *prediction,
+                          const struct observed_volume *volumes, unsigned n)
+{
+    struct host *host = ctx;
+    for (unsigned i = 0; i < n; i++)
+        hints_send(host->hints, to->name, volumes[i].name,
+                   (unsigned)(prediction->probability * 1000.0));
+}
+
+static int start_events(struct host *host)
+{
+    static const struct observer_ops ops = {.activation = on_activation, .hint = on_prediction};
+    const struct config *config = host->config;
+    char sentence[KAFKA_SENTENCE_SIZE] = "";
+    if (!config->openwhisk)
+        return 0;
+    struct events_config events = {
+        .host = config->name,
+        .settings = host->kafka,
+        .observer =
+            {
+                .topic_prefix = config->openwhisk_prefix,
+                .invoker = config->invoker,
+                .predictor = PREDICTOR_DEFAULTS,
+                .membership = host->membership,
+                .ops = &ops,
+                .arg = host,
+            },
+    };
+    events.observer.predictor.managed_fraction = config->managed_fraction;
+    events.observer.predictor.blackbox_fraction = config->blackbox_fraction;
+    int r = events_new(&events, &host->events, sentence);
+    if (r < 0)
+        log_error("daemon", "cannot follow OpenWhisk's topics: %s",
+                  sentence[0] ? sentence : strerror(-r));
+    return r;
+}
+
+static int start_http(struct host *host)
+{
+    const char *address = host->config->metrics;
+    if (*address == '\0')
+        return 0;
+    int r = http_start(host, address, &host->http);
+    return r < 0 ? fail(r, "serve metrics on", address) : 0;
+}
+
+static int start_control(struct host *host)
+{
+    int r = control_start(host->config->control, host_commands, host, &host->control);
+    return r < 0 ? fail(r, "make the control socket", host->config->control) : 0;
+}
+
+int host_start(const struct config *config, struct host **ret_host)
+{
+    static int (*const parts[])(struct host * host) = {
+        start_settings, start_membership, start_peers,  start_volumes, start_transfer,
+        start_hints,    open_doors,       start_events, start_http,    start_control,
+    };
+    struct host *host = calloc(1, sizeof *host);
+    if (!host)
+        return -ENOMEM;
+    host->config = config;
+    host->started_ns = clock_mono_ns();
+    for (size_t i = 0; i < N_ELEMENTS(parts); i++) {
+        int r = parts[i](host);
+        if (r < 0) {
+            host_stop(host);
+            return r;
+        }
+    }
+    *ret_host = host;
+    return 0;
+}
+
+void host_stop(struct host *host)
+{
+    control_stop(host->control);
+    http_stop(host->http);
+    events_free(host->events);
+    if (host->hints)
+        hints_stop(host->hints);
+    if (host->volumes)
+        volumes_stop(host->volumes);
+    if (host->transfer)
+        transfer_stop(host->transfer);
+    if (host->peers)
+        peers_stop(host->peers);
+    hints_free(host->hints);
+    transfer_free(host->transfer);
+    volumes_free(host->volumes);
+    peers_free(host->peers);
+    if (host->membership)
+        host->membership->ops->free(host->membership);
+    free((void *)(uintptr_t)host->kafka.list);
+    free(host);
+}
