@@ -220,7 +220,7 @@ static int apply_move(struct apply *a, const struct name_row *row, const struct 
     else if (rq->parent == rq->new_parent)
         moved.cookie = row->cookie;
     r = rows_put_name(&a->rows, rq->new_parent, rq->new_name, &moved);
-    struct inode before, after;
+    struct inode before = {0}, after = {0};
     if (r == 0)
         r = move_inode(a, row->ino, rq->new_parent, &before, &after);
     if (r < 0)

@@ -35,6 +35,7 @@ static int decide_setattr(struct decision *d)
     if (rq->set == 0)
         return NOTHING_TO_DO;
     struct request *made = &d->change->request;
+    made->mode = inode.mode;
     if (rq->set & SET_MODE) {
         made->mode = (inode.mode & S_IFMT) | (rq->mode & PERMISSIONS);
     } else if (rq->set & (SET_UID | SET_GID)) {
@@ -200,11 +201,11 @@ static int decide_configure(struct decision *d)
     if (made->limit_bytes == 0)
         return -EINVAL;
     d->change->ino = ROOT_INO;
+    made->mode = S_IFDIR | (made->mode & PERMISSIONS);
     if (meta->next_ino != 0) {
         made->home = meta->home.n;
         return 0;
     }
-    made->mode = S_IFDIR | (made->mode & PERMISSIONS);
     return made->home == 0 ? -EINVAL : 0;
 }
 
@@ -228,6 +229,23 @@ static decide_f *const deciders[REQUEST_KIND_END] = {
     [REQUEST_CONFIGURE] = decide_configure,
 };
 
+/* What a kind has no use for stays out of the log: no reader of it would take that for a valid change. */
+static uint32_t useful_flags(const struct request *rq)
+{
+    switch (rq->kind) {
+    case REQUEST_MAKE:
+        return S_ISREG(rq->mode) ? REQUEST_DURABLE | REQUEST_FOR_WRITE : REQUEST_DURABLE;
+    case REQUEST_UNLINK:
+    case REQUEST_RMDIR:
+    case REQUEST_RENAME:
+        return REQUEST_DURABLE | REQUEST_HOLD;
+    case REQUEST_PUBLISH:
+        return REQUEST_DURABLE | REQUEST_INCOMPLETE | REQUEST_LAST_CLOSE;
+    default:
+        return REQUEST_DURABLE;
+    }
+}
+
 int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns,
                 struct change *ret_change, struct outcome *ret_outcome)
 {
@@ -250,6 +268,7 @@ int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns
         return r;
 
     struct change change = {.request = *request, .time_ns = now_ns};
+    change.request.flags &= useful_flags(request);
     struct decision d = {.tree = tree, .rows = rows, .request = request, .change = &change};
     r = deciders[request->kind](&d);
     if (r == NOTHING_TO_DO)

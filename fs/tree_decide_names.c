@@ -81,7 +81,9 @@ static int check_target(const struct request *rq)
         return rq->value.size == 0 ? 0 : -EINVAL;
     if (rq->value.size == 0)
         return -ENOENT;
-    return rq->value.size > SYMLINK_BYTES_MAX ? -ENAMETOOLONG : 0;
+    if (rq->value.size > SYMLINK_BYTES_MAX)
+        return -ENAMETOOLONG;
+    return memchr(rq->value.data, '\0', rq->value.size) ? -EINVAL : 0;
 }
 
 static int check_quota(const struct tree_meta *meta)
