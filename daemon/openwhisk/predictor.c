@@ -229,6 +229,7 @@ static bool predict(struct predictor *p, struct run *run, int64_t now_ms)
     memcpy(predicted->namespace_name, run->namespace_name, sizeof predicted->namespace_name);
     memcpy(predicted->action, guess.next, sizeof predicted->action);
     predicted->step = run->step + 1;
+    predicted->from_invoker = run->invoker;
     predicted->probability = guess.probability;
     predicted->invoker = predictor_place(p, run->namespace_name, guess.next, now_ms);
     run->is_predicted = true;

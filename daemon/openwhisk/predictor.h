@@ -40,6 +40,7 @@ struct prediction {
     char namespace_name[OW_NAME_SIZE];
     char action[OW_ACTION_SIZE]; /* the next one */
     unsigned step;               /* its index in the run */
+    unsigned from_invoker;       /* that the current step was sent to */
     int invoker;                 /* where, or -1: no invoker is known to be up */
     double probability;          /* that action is next */
 };
