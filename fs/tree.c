@@ -10,6 +10,7 @@
 #include "fs/tree_impl.h"
 
 #define DEFAULT_MAP_BYTES (16ULL << 30)
+#define MAP_STEP_BYTES (64ULL << 10) /* a map is whole pages, whatever their size */
 #define RESERVE_PAGES_MIN 96
 #define RESERVE_PAGES_MAX 4096
 #define PAGES_PER_DECISION 16  /* more than any change takes, large values apart */
@@ -138,7 +139,8 @@ int tree_open(int dirfd, uint64_t map_bytes, struct tree **ret_tree)
     if (!tree)
         return -ENOMEM;
     mutex_init(&tree->lock, LOCK_leaf);
-    int r = open_env(tree, dirfd, map_bytes ? map_bytes : DEFAULT_MAP_BYTES);
+    map_bytes = map_bytes ? map_bytes : DEFAULT_MAP_BYTES;
+    int r = open_env(tree, dirfd, map_bytes - map_bytes % MAP_STEP_BYTES);
     if (r == 0)
         r = open_databases(tree);
     if (r == 0)
