@@ -27,7 +27,8 @@ struct tree_usage {
     uint64_t n_inodes;
 };
 
-/* Opens or makes dirfd/"state". map_bytes bounds the environment's address space. */
+/* Opens or makes dirfd/"state". map_bytes bounds the environment's address space; 0: 16 GiB. -EBADMSG: what is there is
+ * no state, or a damaged one: rebuild it. */
 MUST_USE int tree_open(int dirfd, uint64_t map_bytes, struct tree **ret_tree);
 void tree_free(struct tree *tree);
 DEFINE_FREEP(tree, struct tree)
