@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include "daemon/hints.h"
+#include "daemon/openwhisk/events.h"
+#include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
 
 #define VOLUMES_MAX 4096
@@ -14,6 +17,15 @@ struct snapshot {
     int n_volumes, n_peers, n_hosts;
     double up_s;
     bool is_connected;
+    const struct transfer_counters *transfer;
+    const struct hints_counters *hints;
+    const struct observer_counters *observer; /* or NULL */
+};
+
+static const char *const fetch_names[FETCH_N_CLASSES] = {
+    [FETCH_DEMAND] = "demand",
+    [FETCH_STREAM] = "stream",
+    [FETCH_PREFETCH] = "prefetch",
 };
 
 static const char *const class_names[FRAME_N_CLASSES] = {
@@ -49,6 +61,9 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     s->n_peers = MIN(peers_counters(host->peers, s->peers, PEERS_MAX), PEERS_MAX);
     s->n_hosts = host->membership->ops->hosts(host->membership, NULL, 0);
     s->is_connected = host->membership->ops->connected(host->membership);
+    s->transfer = transfer_counters(host->transfer);
+    s->hints = hints_counters(host->hints);
+    s->observer = host->events ? events_counters(host->events) : NULL;
     s->up_s = (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S;
     return true;
 }
@@ -72,7 +87,20 @@ static void emit(const struct snapshot *s, struct sink *sink)
         for (int class = 0; class < FRAME_N_CLASSES; class ++)                                     \
             sink->sample(sink, (struct label[]){{"peer", p->name}, {"class", class_names[class]}}, \
                          2, expression);
+#define FETCH_METRIC(metric, type, help, expression)                                               \
+    sink->family(sink, "whiskfs_" #metric, #type, help);                                           \
+    for (int class = 0; class < FETCH_N_CLASSES; class ++)                                         \
+        sink->sample(sink, &(struct label){"class", fetch_names[class]}, 1, expression);
+#define OPENWHISK_METRIC(metric, type, help, expression)                                           \
+    if (o) {                                                                                       \
+        sink->family(sink, "whiskfs_" #metric, #type, help);                                       \
+        sink->sample(sink, NULL, 0, expression);                                                   \
+    }
+    const struct transfer_counters *t = s->transfer;
+    const struct observer_counters *o = s->observer;
 #include "daemon/metrics.def"
+#undef FETCH_METRIC
+#undef OPENWHISK_METRIC
 #undef HOST_METRIC
 #undef VOLUME_METRIC
 #undef PEER_METRIC
