@@ -102,7 +102,7 @@ static int list_segments(int dirfd, uint64_t **ret_firsts, size_t *ret_n)
     (void)TAKE_FD(fd);
     AUTO_FREE uint64_t *firsts = NULL;
     size_t n = 0;
-    for (struct dirent *entry; (errno = 0, entry = readdir(dir));) {
+    for (struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
         uint64_t first;
         if (!segment_parse_name(entry->d_name, &first))
             continue;
@@ -426,7 +426,7 @@ int log_read(struct log *log, uint64_t index, void *buffer, size_t size, size_t 
 {
     size_t used = 0;
     for (;;) {
-        size_t more;
+        size_t more = 0;
         int error = read_segment(log, index, (uint8_t *)buffer + used, size - used, &more, &index);
         if (error == -EBADMSG)
             log_error("log", "cannot read entry %" PRIu64 ": it is damaged", index);

@@ -22,10 +22,10 @@ static char base[64];
 
 static const char *path_of(const char *name)
 {
-    static char path[4][128];
+    static char path[4][256];
     static unsigned next;
     char *p = path[next++ % 4];
-    (void)snprintf(p, 128, "%s/%s", base, name);
+    (void)snprintf(p, 256, "%s/%s", base, name);
     return p;
 }
 
