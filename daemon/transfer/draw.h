@@ -27,4 +27,5 @@ struct draw {
 /* Draws what is missing, newest published first. Files that change meanwhile are left out: they have a newer version.
  * 0: all of it, or the budget, is here. -ECANCELED: report said stop. Otherwise the first error; the other files
  * are drawn nevertheless. ret_progress is written in every case. */
-MUST_USE int transfer_draw(struct transfer *transfer, const struct draw *draw, struct draw_progress *ret_progress);
+MUST_USE int transfer_draw(struct transfer *transfer, const struct draw *draw,
+                           struct draw_progress *ret_progress);

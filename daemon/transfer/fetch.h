@@ -11,4 +11,5 @@
  * tried again until the deadline. -ETIMEDOUT or -EHOSTUNREACH then; -ESTALE: the upstream has that version no more;
  * -EIO, -ENOSPC; -ESHUTDOWN: transfer_stop. */
 MUST_USE int transfer_fetch(struct transfer *transfer, const char *volume, struct content *content,
-                            uint64_t first, uint64_t n, enum fetch_class class, int64_t deadline_ns);
+                            uint64_t first, uint64_t n, enum fetch_class class,
+                            int64_t deadline_ns);

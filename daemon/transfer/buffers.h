@@ -1,0 +1,27 @@
+/* daemon/transfer/buffers.h — room for a block and for its other form, used again and again; bounded. */
+#pragma once
+
+#include <stdint.h>
+
+#include "proto/base/list.h"
+#include "proto/base/mutex.h"
+#include "proto/block.h"
+
+struct buffer {
+    struct list link;
+    uint8_t block[BLOCK_SIZE_MAX];
+    uint8_t scratch[BLOCK_SCRATCH_BYTES];
+};
+
+struct buffers {
+    struct mutex lock;
+    struct cond returned;
+    struct list idle;
+    unsigned n_out, max;
+};
+
+void buffers_init(struct buffers *buffers, uint64_t memory_bytes);
+void buffers_done(struct buffers *buffers);
+/* Waits for one until the deadline: -ETIMEDOUT, -ENOMEM. */
+MUST_USE int buffers_take(struct buffers *buffers, int64_t deadline_ns, struct buffer **ret_buffer);
+void buffers_return(struct buffers *buffers, struct buffer *buffer);

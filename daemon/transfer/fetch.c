@@ -1,0 +1,407 @@
+#include "daemon/transfer/fetch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/transfer/transfer_private.h"
+#include "proto/base/clock.h"
+#include "proto/messages.pb-c.h"
+
+/* In flight for one call, ahead of the block that it waits for. */
+#define WINDOW_BLOCKS 128u
+/* Read-ahead goes out in pieces, so that all connections have some. */
+#define AHEAD_REQUEST_BLOCKS 16u
+#define RETRY_NS (100 * NS_PER_MS)
+#define BAD_BLOCKS_MAX 5
+#define FAILURES_MAX 3
+
+/* ---- asking ---- */
+
+struct ranges {
+    Whiskfs__Range items[FLIGHT_BLOCKS];
+    Whiskfs__Range *pointers[FLIGHT_BLOCKS];
+    unsigned n;
+};
+
+static void add_to_ranges(struct ranges *ranges, struct wanted wanted)
+{
+    uint64_t ino = content_ino(wanted.content), version = content_version(wanted.content);
+    Whiskfs__Range *last = ranges->n > 0 ? &ranges->items[ranges->n - 1] : NULL;
+    if (last && last->ino == ino && last->version == version &&
+        last->first + last->n == wanted.block) {
+        last->n++;
+        return;
+    }
+    Whiskfs__Range *range = &ranges->items[ranges->n];
+    *range = (Whiskfs__Range)WHISKFS__RANGE__INIT;
+    range->ino = ino;
+    range->version = version;
+    range->first = wanted.block;
+    range->n = 1;
+    ranges->pointers[ranges->n++] = range;
+}
+
+static int send_on(struct transfer *t, struct conn *conn, const char *volume, struct flight *flight,
+                   int64_t deadline_ns)
+{
+    struct ranges ranges = {.n = 0};
+    Whiskfs__Fetch fetch = WHISKFS__FETCH__INIT;
+    AUTO_FREE char *name = strdup(volume);
+    if (!name)
+        return -ENOMEM;
+    for (unsigned i = 0; i < flight->n_items; i++)
+        add_to_ranges(&ranges, flight->items[i]);
+    fetch.volume = name;
+    fetch.ranges = ranges.pointers;
+    fetch.n_ranges = ranges.n;
+    uint64_t id = conn_next_id(conn);
+    if (!flights_sent(&t->flights, flight, conn, id))
+        return -ESHUTDOWN;
+    return conn_send(conn, frame_class_of(flight->class), FRAME_FETCH, id, &fetch.base,
+                     (struct span){NULL, 0}, MIN(deadline_ns, clock_mono_ns() + SEND_NS));
+}
+
+static int send_request(struct transfer *t, const char *volume, struct flight *flight,
+                        int64_t deadline_ns)
+{
+    struct host_id upstream = content_upstream(flight->items[0].content);
+    struct conn *conn = NULL;
+    if (host_equal(upstream, NO_HOST))
+        return content_is_complete(flight->items[0].content) ? -EAGAIN : -EIO;
+    unsigned stream = atomic_fetch_add(&t->next_stream, 1);
+    int e = peers_get(t->peers, upstream, CHANNEL_DATA, stream, deadline_ns, &conn);
+    if (e < 0)
+        return e;
+    e = send_on(t, conn, volume, flight, deadline_ns);
+    conn_put(conn);
+    return e;
+}
+
+int fetch_ask(struct transfer *t, const char *volume, const struct wanted *items, unsigned n,
+              enum fetch_class class, int64_t deadline_ns)
+{
+    unsigned n_joined;
+    struct flight *flight = flights_begin(&t->flights, items, n, class, &n_joined);
+    atomic_fetch_add(&t->counters.joined_blocks, n_joined);
+    if (!flight)
+        return 0;
+    int e = send_request(t, volume, flight, deadline_ns);
+    if (e < 0)
+        flights_fail(&t->flights, flight, e);
+    flight_put(&t->flights, flight);
+    return e;
+}
+
+/* One call of transfer_fetch. */
+struct fetching {
+    struct transfer *t;
+    const char *volume;
+    struct content *content;
+    uint64_t at, end; /* blocks; at: the first that is missing */
+    uint64_t asked;   /* up to here all has been asked for */
+    enum fetch_class class;
+    int64_t deadline_ns;
+    int last_error;
+    unsigned n_bad, n_failures;
+};
+
+/* Asks for what is missing in [first, end), in requests of at most `most` blocks. */
+static int ask_range(struct fetching *f, uint64_t first, uint64_t end, unsigned most)
+{
+    struct wanted items[FLIGHT_BLOCKS];
+    unsigned n = 0;
+    int e = 0;
+    for (uint64_t b = content_next_missing(f->content, first); b < end && e == 0;
+         b = content_next_missing(f->content, b + 1)) {
+        items[n++] = (struct wanted){f->content, b};
+        if (n < most)
+            continue;
+        e = fetch_ask(f->t, f->volume, items, n, f->class, f->deadline_ns);
+        n = 0;
+    }
+    if (n > 0 && e == 0)
+        e = fetch_ask(f->t, f->volume, items, n, f->class, f->deadline_ns);
+    return e;
+}
+
+static void plan_ahead(struct fetching *f, uint64_t *ret_from, uint64_t *ret_to)
+{
+    SCOPED_LOCK(&f->t->lock);
+    readahead_note(&f->t->readahead, f->content, f->at, f->end, ret_from, ret_to);
+}
+
+/* Read-ahead that fails is nobody's loss: who comes to need the block asks again. */
+static void ask_ahead(struct fetching *f)
+{
+    uint64_t from, to;
+    if (f->class != FETCH_DEMAND)
+        return;
+    plan_ahead(f, &from, &to);
+    if (from >= to || atomic_load(&f->t->counters.in_flight_blocks) >= f->t->in_flight_max)
+        return;
+    atomic_fetch_add(&f->t->counters.ahead_blocks, to - from);
+    int e = ask_range(f, from, to, AHEAD_REQUEST_BLOCKS);
+    if (e < 0)
+        log_debug("transfer", "cannot read ahead of inode %" PRIx64 ": %s", content_ino(f->content),
+                  strerror(-e));
+}
+
+/* Keeps the window full; asks in good portions once it is half empty. */
+static int ask(struct fetching *f)
+{
+    uint64_t to = MIN(f->end, f->at + WINDOW_BLOCKS);
+    if (f->asked > f->at && (f->asked >= f->end || f->asked - f->at > WINDOW_BLOCKS / 2))
+        return 0;
+    uint64_t from = MAX(f->asked, f->at);
+    int e = ask_range(f, from, to, FLIGHT_BLOCKS / 2);
+    if (e == 0)
+        f->asked = to;
+    return e;
+}
+
+/* ---- waiting ---- */
+
+static void cancel(struct conn *conn, uint64_t id)
+{
+    Whiskfs__Cancel message = WHISKFS__CANCEL__INIT;
+    message.id = id;
+    int e = conn_send(conn, FRAME_CONTROL, FRAME_CANCEL, 0, &message.base, (struct span){NULL, 0},
+                      clock_mono_ns() + RETRY_NS);
+    if (e < 0)
+        log_debug("transfer", "cannot cancel a fetch at %s: %s", conn_name(conn), strerror(-e));
+    conn_put(conn);
+}
+
+static int wait_for(struct fetching *f, struct waiter *w)
+{
+    struct conn *stalled;
+    uint64_t id;
+    int e = flights_wait(&f->t->flights, w, f->deadline_ns, STALL_NS, &stalled, &id);
+    if (stalled)
+        cancel(stalled, id);
+    return e;
+}
+
+/* How a failure that is not retried any more is called. */
+static int give_up(const struct fetching *f)
+{
+    switch (f->last_error) {
+    case -EBADMSG:
+    case -EIO:
+        return -EIO;
+    case 0:
+    case -ETIMEDOUT:
+        return -ETIMEDOUT;
+    default:
+        return -EHOSTUNREACH;
+    }
+}
+
+static int pause_a_moment(struct fetching *f)
+{
+    int64_t now_ns = clock_mono_ns();
+    if (now_ns >= f->deadline_ns)
+        return give_up(f);
+    return flights_pause(&f->t->flights, MIN(now_ns + RETRY_NS, f->deadline_ns)) ? 0 : -ESHUTDOWN;
+}
+
+/* 0: try again. Otherwise what the caller gets. */
+static int judge(struct fetching *f, int e)
+{
+    f->asked = f->at;
+    switch (e) {
+    case -ESHUTDOWN:
+    case -ENOSPC:
+    case -EDQUOT:
+    case -ENOMEM:
+        return e;
+    case -ENOENT:
+    case -ESTALE:
+        return -ESTALE;
+    default:
+        break;
+    }
+    if (e != -ETIMEDOUT)
+        f->last_error = e;
+    atomic_fetch_add(&f->t->counters.retries, 1);
+    if (e == -EBADMSG)
+        return ++f->n_bad < BAD_BLOCKS_MAX && clock_mono_ns() < f->deadline_ns ? 0 : -EIO;
+    if (e == -EIO && ++f->n_failures >= FAILURES_MAX)
+        return -EIO;
+    return pause_a_moment(f);
+}
+
+/* Asks for what lies ahead and waits for the first missing block. */
+static int step(struct fetching *f, bool is_first)
+{
+    struct waiter w;
+    flights_expect(&f->t->flights, &w, f->content, f->at);
+    int e = ask(f);
+    if (e == 0 && is_first)
+        ask_ahead(f);
+    if (e == 0)
+        e = wait_for(f, &w);
+    flights_forget(&f->t->flights, &w);
+    return e;
+}
+
+static int fetch_all(struct fetching *f)
+{
+    uint64_t last = UINT64_MAX;
+    while ((f->at = content_next_missing(f->content, f->at)) < f->end) {
+        if (f->at == last)
+            f->asked = f->at; /* it had gone wrong before anybody waited for it */
+        if (clock_mono_ns() >= f->deadline_ns)
+            return give_up(f);
+        int e = step(f, last == UINT64_MAX);
+        if (e < 0)
+            e = judge(f, e);
+        if (e < 0)
+            return e;
+        last = f->at;
+    }
+    return 0;
+}
+
+static void log_failure(const struct fetching *f, int e)
+{
+    static struct log_limit limit;
+    uint64_t n_suppressed;
+    if (e == -ESHUTDOWN || e == -ESTALE || !log_allow(&limit, &n_suppressed))
+        return;
+    log_warning("transfer",
+                "cannot fetch block %" PRIu64 " of inode %" PRIx64 " of volume '%s': %s "
+                "version=%" PRIu64 " suppressed=%" PRIu64,
+                f->at, content_ino(f->content), f->volume, strerror(-e),
+                content_version(f->content), n_suppressed);
+}
+
+int transfer_fetch(struct transfer *t, const char *volume, struct content *content, uint64_t first,
+                   uint64_t n, enum fetch_class class, int64_t deadline_ns)
+{
+    struct fetching f = {
+        .t = t,
+        .volume = volume,
+        .content = content,
+        .at = first,
+        .asked = first,
+        .class = class,
+        .deadline_ns = deadline_ns,
+    };
+    if (__builtin_add_overflow(first, n, &f.end))
+        f.end = UINT64_MAX;
+    if (!transfer_enter(t))
+        return -ESHUTDOWN;
+    int64_t started_ns = clock_mono_ns();
+    int e = fetch_all(&f);
+    atomic_fetch_add(&t->counters.wait_ns[class], (uint64_t)(clock_mono_ns() - started_ns));
+    if (e < 0)
+        log_failure(&f, e);
+    transfer_leave(t);
+    return e;
+}
+
+/* ---- what comes ---- */
+
+static struct log_limit *bad_source_limit(struct transfer *t, struct host_id host)
+{
+    SCOPED_LOCK(&t->lock);
+    unsigned i = 0;
+    while (i < t->n_bad_sources && !host_equal(t->bad_sources[i].host, host))
+        i++;
+    if (i == SOURCES_MAX)
+        return &t->bad_sources[SOURCES_MAX - 1].limit;
+    if (i == t->n_bad_sources)
+        t->bad_sources[t->n_bad_sources++].host = host;
+    return &t->bad_sources[i].limit;
+}
+
+static void note_bad_block(struct transfer *t, struct conn *conn, const Whiskfs__Block *message)
+{
+    uint64_t n_suppressed;
+    atomic_fetch_add(&t->counters.checksum_failures, 1);
+    if (!log_allow(bad_source_limit(t, conn_host(conn)), &n_suppressed))
+        return;
+    log_error("transfer",
+              "host %s sent a damaged block %" PRIu64 " of inode %" PRIx64
+              ": it is asked for again version=%" PRIu64 " suppressed=%" PRIu64,
+              conn_name(conn), message->block, message->ino, message->version, n_suppressed);
+}
+
+/* Checks, decodes and stores one block. -EBADMSG: damaged. */
+static int take_block(struct content *content, const Whiskfs__Block *message, struct span raw,
+                      uint8_t out[static BLOCK_SIZE_MAX])
+{
+    struct span data;
+    struct block_checksum checksum = {message->checksum_low, message->checksum_high};
+    int e = block_decode(message->codec, raw, message->size, checksum, out, &data);
+    if (e < 0)
+        return e;
+    e = content_fill(content, message->block, data.data, data.size);
+    return e == -EINVAL ? -EBADMSG : e;
+}
+
+static void receive_block(struct transfer *t, struct conn *conn, uint64_t id,
+                          const Whiskfs__Block *message, struct span raw)
+{
+    struct content *content;
+    enum fetch_class class;
+    if (!flights_arriving(&t->flights, conn, id, message->ino, message->version, message->block,
+                          &content, &class))
+        return;
+    struct buffer *buffer;
+    int e = buffers_take(&t->unpacking, INT64_MAX, &buffer);
+    if (e == 0) {
+        e = take_block(content, message, raw, buffer->block);
+        buffers_return(&t->unpacking, buffer);
+    }
+    if (e == 0) {
+        atomic_fetch_add(&t->counters.fetched_blocks[class], 1);
+        atomic_fetch_add(&t->counters.fetched_bytes[class], message->size);
+    } else if (e == -EBADMSG) {
+        note_bad_block(t, conn, message);
+    }
+    flights_arrived(&t->flights, conn, id, content, message->block, e);
+    content_put(content);
+}
+
+void fetch_on_block(void *ctx, struct conn *conn, const struct frame *frame)
+{
+    ProtobufCMessage *message;
+    if (message_get(frame->body, &whiskfs__block__descriptor, &message) < 0) {
+        conn_close(conn, "a BLOCK that cannot be read");
+        return;
+    }
+    receive_block(ctx, conn, frame->id, (const Whiskfs__Block *)message, frame->raw);
+    message_free(message);
+}
+
+/* An end without an error, while blocks are owed, is one. */
+static void end_request(struct transfer *t, struct conn *conn, uint64_t id, uint32_t code)
+{
+    flights_end(&t->flights, conn, id, code == 0 ? -EIO : errno_of_wire_code(code));
+}
+
+void fetch_on_end(void *ctx, struct conn *conn, const struct frame *frame)
+{
+    ProtobufCMessage *message;
+    if (message_get(frame->body, &whiskfs__fetch_end__descriptor, &message) < 0) {
+        conn_close(conn, "a FETCH_END that cannot be read");
+        return;
+    }
+    end_request(ctx, conn, frame->id, ((const Whiskfs__FetchEnd *)message)->code);
+    message_free(message);
+}
+
+void fetch_on_error(void *ctx, struct conn *conn, const struct frame *frame)
+{
+    ProtobufCMessage *message;
+    if (message_get(frame->body, &whiskfs__error__descriptor, &message) < 0) {
+        conn_close(conn, "an ERROR that cannot be read");
+        return;
+    }
+    end_request(ctx, conn, frame->id, ((const Whiskfs__Error *)message)->code);
+    message_free(message);
+}
