@@ -123,7 +123,7 @@ static void on_hint(void *ctx, struct conn *conn, const struct frame *frame)
 static int send_hint(struct hints *hints, const struct hint *hint)
 {
     struct member_host host;
-    struct conn *conn;
+    struct conn *conn = NULL;
     int64_t deadline = clock_mono_ns() + SEND_NS;
     struct membership *membership = hints->options.membership;
     int r = membership->ops->host_by_name(membership, hint->host, &host);

@@ -118,7 +118,7 @@ static int remove_entries(int dirfd, const char *name, unsigned depth)
     if (!dir)
         return -errno;
     int own = TAKE_FD(fd);
-    for (const struct dirent *entry; (errno = 0, entry = readdir(dir));) {
+    for (const struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         int error = remove_depth(own, entry->d_name, depth + 1);

@@ -59,7 +59,7 @@ static int each_name(struct store *store, bool is_own, copy_seen_f *seen, void *
     uint64_t ino, version;
     bool is_map;
     int e = 0;
-    while (e == 0 && (errno = 0, entry = readdir(dir))) {
+    while (e == 0 && ((void)(errno = 0), entry = readdir(dir))) {
         if (copy_parse_name(entry->d_name, is_own, &ino, &version, &is_map))
             e = seen(store, ino, is_own, version, is_map, ctx);
     }

@@ -51,7 +51,7 @@ static int each_checkpoint(int dirfd, void (*each)(int dirfd, uint64_t index, ui
     if (!dir)
         return -errno;
     (void)TAKE_FD(fd);
-    for (const struct dirent *entry; (errno = 0, entry = readdir(dir));) {
+    for (const struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
         uint64_t index;
         if (parse_name(entry->d_name, &index))
             each(dirfd, index, ctx);

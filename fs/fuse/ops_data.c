@@ -164,7 +164,7 @@ static int reserve_range(struct node *node, uint64_t offset, uint64_t size)
 static int allocate(struct call *c, struct node *node, int mode, uint64_t offset, uint64_t size)
 {
     struct quota *quota = &c->session->quota;
-    uint64_t granted, end = offset + size, now = content_size(node->content);
+    uint64_t granted = 0, end = offset + size, now = content_size(node->content);
     bool keeps_size = mode & FALLOC_FL_KEEP_SIZE, clears = mode & ~FALLOC_FL_KEEP_SIZE;
     int r = 0;
 

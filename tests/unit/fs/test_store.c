@@ -365,7 +365,7 @@ Test(store, sweeps)
     content_put(get(&five));
     content_put(get(&six));
     content_put(make(0xabcdef));
-    AUTO_CLOSE int stranger =
+    AUTO_CLOSE UNUSED int stranger =
         openat(directory_fd, "content/own/notes.txt", O_CREAT | O_WRONLY, 0600);
     cr_assert_eq(store_sweep(store, is_six, &n_asked), 0);
     cr_assert_geq(n_asked, 3);
