@@ -206,14 +206,14 @@ int tls_explain(struct tls_link *link)
 {
     unsigned long first = ERR_peek_error();
     int reason = ERR_GET_REASON(first);
-    if (link->why[0] == '\0' && first != 0) {
-        for (size_t i = 0; i < N_ELEMENTS(sentences); i++) {
-            if (sentences[i].reason == reason) {
-                (void)snprintf(link->why, sizeof link->why, "%s", sentences[i].text);
-                ERR_clear_error();
-                return sentences[i].error;
-            }
+    for (size_t i = 0; i < N_ELEMENTS(sentences); i++) {
+        if (sentences[i].reason == reason) {
+            (void)snprintf(link->why, sizeof link->why, "%s", sentences[i].text);
+            ERR_clear_error();
+            return sentences[i].error;
         }
+    }
+    if (link->why[0] == '\0') {
         const char *text = ERR_reason_error_string(first);
         (void)snprintf(link->why, sizeof link->why, "TLS failed: %s",
                        text ? text : "unknown reason");

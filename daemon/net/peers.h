@@ -20,7 +20,10 @@
 struct peers;
 struct conn;
 
-enum channel { CHANNEL_CONTROL, CHANNEL_DATA };
+enum channel {
+    CHANNEL_CONTROL,
+    CHANNEL_DATA
+};
 
 struct peers_options {
     const char *name;   /* this host; must be the name in its certificate */
@@ -38,17 +41,22 @@ void peers_free(struct peers *peers);
 
 /* frame: body and raw live until the handler returns. conn: take conn_ref to keep it. */
 typedef void frame_handler_f(void *ctx, struct conn *conn, const struct frame *frame);
-/* Before peers_start(). One handler a type; frames of a type without one are answered with Error ENOSYS. */
-void peers_handle(struct peers *peers, enum frame_type type, bool is_inline, frame_handler_f *handler, void *ctx);
+/* Before peers_start(). One handler a type; frames of a type without one are answered with Error ENOSYS. Answers that
+ * nobody waits for in conn_call go to the handler of their type too (an Error to a request of conn_next_id: register
+ * FRAME_ERROR); without one they are dropped. */
+void peers_handle(struct peers *peers, enum frame_type type, bool is_inline,
+                  frame_handler_f *handler, void *ctx);
 typedef void conn_closed_f(void *ctx, struct conn *conn);
-void peers_on_close(struct peers *peers, conn_closed_f *closed, void *ctx); /* several may be registered */
-MUST_USE int peers_start(struct peers *peers); /* begins to accept */
+void peers_on_close(struct peers *peers, conn_closed_f *closed,
+                    void *ctx);                 /* several may be registered */
+MUST_USE int peers_start(struct peers *peers);  /* begins to accept */
+uint16_t peers_port(const struct peers *peers); /* that it listens on: for a `listen` with port 0 */
 
 /* A live connection to host; dials where there is none (one dial at a time per peer and stream; failures are
  * remembered for half a second so that a dead peer costs little). -EHOSTUNREACH, -ETIMEDOUT, -EACCES (certificate),
  * -ENOENT (membership does not know it). Pair with conn_put. stream: taken modulo options.streams. */
-MUST_USE int peers_get(struct peers *peers, struct host_id host, enum channel channel, unsigned stream,
-                       int64_t deadline_ns, struct conn **ret_conn);
+MUST_USE int peers_get(struct peers *peers, struct host_id host, enum channel channel,
+                       unsigned stream, int64_t deadline_ns, struct conn **ret_conn);
 
 struct conn *conn_ref(struct conn *conn);
 void conn_put(struct conn *conn);
@@ -57,12 +65,14 @@ const char *conn_name(const struct conn *conn); /* the peer's host name */
 bool conn_is_open(struct conn *conn);
 void conn_close(struct conn *conn, const char *why); /* returns at once */
 
-/* Queues a frame: body (or NULL for an empty one), raw bytes copied. Waits for room until the deadline.
- * id 0: one-way. -EPIPE: closed. -ETIMEDOUT: the peer reads too slowly. -EMSGSIZE. */
+/* Queues a frame: body (or NULL for an empty one), raw bytes copied. Waits for room until the deadline, but never in
+ * an inline handler of this same connection. id 0: one-way. -EPIPE: closed. -ETIMEDOUT: the peer reads too slowly.
+ * -EMSGSIZE. */
 MUST_USE int conn_send(struct conn *conn, enum frame_class class, enum frame_type type, uint64_t id,
                        const ProtobufCMessage *body, struct span raw, int64_t deadline_ns);
 /* As conn_send, and ret_reply is the frame that answers (owned; frame_free). An Error frame comes back as its negative
- * errno, logged at debug. Many calls may be under way on one connection, answered in any order. */
+ * errno, logged at debug. Many calls may be under way on one connection, answered in any order (at most 4096: -EBUSY).
+ * Never from an inline handler. */
 MUST_USE int conn_call(struct conn *conn, enum frame_class class, enum frame_type type,
                        const ProtobufCMessage *body, struct span raw, int64_t deadline_ns,
                        struct frame **ret_reply);
