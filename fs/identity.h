@@ -26,7 +26,8 @@ static inline bool host_equal(struct host_id a, struct host_id b)
 struct identity {
     struct host_id host;
     uint64_t session; /* drawn at random when the volume is mounted or opened on that host */
-    uint64_t unique;  /* the kernel's `unique` without the resend bit; odd numbers: the daemon's own requests */
+    uint64_t
+        unique; /* the kernel's `unique` without the resend bit; odd numbers: the daemon's own requests */
 };
 
 /* FUSE_UNIQUE_RESEND of linux/fuse.h: set on a request that the kernel hands out again. */

@@ -16,10 +16,11 @@
 
 struct inode {
     uint64_t ino;
-    uint64_t parent; /* directories: the directory they are in; the root its own. Others: 0 */
-    uint64_t size;   /* bytes, as published */
+    uint64_t parent;  /* directories: the directory they are in; the root its own. Others: 0 */
+    uint64_t size;    /* bytes, as published */
     uint64_t version; /* content version: the log index of the entry that published it */
-    struct host_id keeper; /* regular files: the host that has this version's bytes; NO_HOST: nothing was written */
+    struct host_id
+        keeper; /* regular files: the host that has this version's bytes; NO_HOST: nothing was written */
     struct host_id writer; /* the host that has it open for writing, or NO_HOST */
     bool keeper_complete;  /* the keeper has every block of this version itself */
     mode_t mode;           /* type and permissions */

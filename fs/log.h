@@ -20,7 +20,7 @@
 #include "proto/wire.h"
 
 #define LOG_HEADER_BYTES 32
-#define LOG_SEGMENT_BYTES (16u << 20) /* a segment is closed at the first entry past this */
+#define LOG_SEGMENT_BYTES (16u << 20)  /* a segment is closed at the first entry past this */
 #define LOG_ENTRY_BYTES_MAX (1u << 20) /* header included; a buffer this large holds any entry */
 
 struct log;
@@ -45,7 +45,8 @@ uint64_t log_bytes_from(const struct log *log, uint64_t index);
 
 /* Appends payload as index log_last() + 1 and returns the encoded entry, valid until the next append.
  * -ENOSPC, -EIO: nothing was appended. */
-MUST_USE int log_append(struct log *log, uint64_t epoch, struct span payload, struct log_entry *ret_entry);
+MUST_USE int log_append(struct log *log, uint64_t epoch, struct span payload,
+                        struct log_entry *ret_entry);
 
 /* Appends an entry as a replica got it; its index must be log_last() + 1 (-EINVAL). */
 MUST_USE int log_append_entry(struct log *log, const struct log_entry *entry);

@@ -16,27 +16,29 @@
 #include "proto/wire.h"
 
 enum request_kind {
-    REQUEST_MAKE = 1,     /* ino (decided) <- parent, name, mode, uid, gid, rdev, target. mkdir, mknod, symlink, create */
-    REQUEST_LINK,         /* parent, name -> ino */
-    REQUEST_UNLINK,       /* parent, name; not a directory */
-    REQUEST_RMDIR,        /* parent, name */
-    REQUEST_RENAME,       /* parent, name -> new_parent, new_name; rename_flags */
-    REQUEST_SETATTR,      /* ino; set: any of SET_*; never the size: that is content, see PUBLISH */
-    REQUEST_SETXATTR,     /* ino, name, value; xattr_flags as of setxattr(2) */
-    REQUEST_REMOVEXATTR,  /* ino, name */
-    REQUEST_OPEN_WRITE,   /* ino: the first open for writing on identity.host takes the write ownership */
-    REQUEST_PUBLISH,      /* ino, size, mtime_ns, base_version: the content as it now is on identity.host */
-    REQUEST_CLOSE_WRITE,  /* ino: the last writer on identity.host is gone */
-    REQUEST_KEEP,         /* ino, base_version: identity.host, the keeper, now has every block of that version */
-    REQUEST_DROP,         /* ino: an unlinked inode that identity.host held open is closed */
-    REQUEST_SESSION,      /* identity.host opened the volume anew: its older sessions' results, write
+    REQUEST_MAKE =
+        1, /* ino (decided) <- parent, name, mode, uid, gid, rdev, target. mkdir, mknod, symlink, create */
+    REQUEST_LINK,        /* parent, name -> ino */
+    REQUEST_UNLINK,      /* parent, name; not a directory */
+    REQUEST_RMDIR,       /* parent, name */
+    REQUEST_RENAME,      /* parent, name -> new_parent, new_name; rename_flags */
+    REQUEST_SETATTR,     /* ino; set: any of SET_*; never the size: that is content, see PUBLISH */
+    REQUEST_SETXATTR,    /* ino, name, value; xattr_flags as of setxattr(2) */
+    REQUEST_REMOVEXATTR, /* ino, name */
+    REQUEST_OPEN_WRITE, /* ino: the first open for writing on identity.host takes the write ownership */
+    REQUEST_PUBLISH, /* ino, size, mtime_ns, base_version: the content as it now is on identity.host */
+    REQUEST_CLOSE_WRITE, /* ino: the last writer on identity.host is gone */
+    REQUEST_KEEP, /* ino, base_version: identity.host, the keeper, now has every block of that version */
+    REQUEST_DROP,    /* ino: an unlinked inode that identity.host held open is closed */
+    REQUEST_SESSION, /* identity.host opened the volume anew: its older sessions' results, write
                            * ownerships and open-unlinked inodes end */
-    REQUEST_CONFIGURE,    /* limit_bytes; the first entry of every volume: home, mode, uid, gid of the root */
+    REQUEST_CONFIGURE, /* limit_bytes; the first entry of every volume: home, mode, uid, gid of the root */
     REQUEST_KIND_END
 };
 
 /* flags */
-#define REQUEST_HOLD 1u       /* UNLINK, RENAME: the inode that loses its last name is open on identity.host: keep it */
+#define REQUEST_HOLD                                                                               \
+    1u /* UNLINK, RENAME: the inode that loses its last name is open on identity.host: keep it */
 #define REQUEST_FOR_WRITE 2u  /* MAKE: the file is made open for writing by identity.host */
 #define REQUEST_INCOMPLETE 4u /* PUBLISH: some blocks are still the base version's, at its keeper */
 #define REQUEST_DURABLE 8u    /* answer only when the entry is durable at the home */

@@ -32,11 +32,17 @@ static inline uint64_t block_count(uint64_t size)
     return size / BLOCK_BYTES + (size % BLOCK_BYTES != 0);
 }
 
-enum fetch_class { FETCH_DEMAND, FETCH_STREAM, FETCH_PREFETCH, FETCH_N_CLASSES };
+enum fetch_class {
+    FETCH_DEMAND,
+    FETCH_STREAM,
+    FETCH_PREFETCH,
+    FETCH_N_CLASSES
+};
 
 /* Opens or makes dirfd/"content". clean_boot: this machine has not crashed since the store was last open.
  * source may be NULL (nothing ever missing); it must outlive the store. */
-MUST_USE int store_open(int dirfd, bool clean_boot, struct source *source, struct store **ret_store);
+MUST_USE int store_open(int dirfd, bool clean_boot, struct source *source,
+                        struct store **ret_store);
 void store_free(struct store *store);
 DEFINE_FREEP(store, struct store)
 
@@ -58,12 +64,14 @@ static inline void content_putp(struct content **p)
 /* A new, empty, complete own file for an inode just made here. */
 MUST_USE int content_make(struct store *store, uint64_t ino, struct content **ret_content);
 
-int content_fd(const struct content *content);           /* O_RDWR, valid while the reference is held */
+int content_fd(const struct content *content); /* O_RDWR, valid while the reference is held */
 bool content_is_complete(struct content *content);
 uint64_t content_ino(const struct content *content);
-uint64_t content_version(const struct content *content); /* of the missing blocks and of a drawn copy */
-uint64_t content_size(struct content *content);          /* what fstat says: of an own file the truth */
-struct host_id content_upstream(const struct content *content); /* who has the missing blocks; NO_HOST if complete */
+uint64_t
+content_version(const struct content *content); /* of the missing blocks and of a drawn copy */
+uint64_t content_size(struct content *content); /* what fstat says: of an own file the truth */
+struct host_id content_upstream(
+    const struct content *content); /* who has the missing blocks; NO_HOST if complete */
 
 /* First missing block at or after `block`, below the end; block_count(size) if none. */
 uint64_t content_next_missing(struct content *content, uint64_t block);
@@ -76,10 +84,11 @@ MUST_USE int content_fill(struct content *content, uint64_t block, const void *d
 
 /* Returns when bytes [offset, offset + size) can be read from content_fd(): fetches what is missing through the
  * source and waits, at most until the monotonic deadline. -ETIMEDOUT, -EIO, -EHOSTUNREACH, -ESTALE from the source. */
-MUST_USE int content_need(struct content *content, uint64_t offset, uint64_t size, enum fetch_class class,
-                          int64_t deadline_ns);
+MUST_USE int content_need(struct content *content, uint64_t offset, uint64_t size,
+                          enum fetch_class class, int64_t deadline_ns);
 /* Waits until block is present without asking for it (a transfer calls content_fill). False: deadline. */
-MUST_USE bool content_wait(struct content *content, uint64_t first, uint64_t n, int64_t deadline_ns);
+MUST_USE bool content_wait(struct content *content, uint64_t first, uint64_t n,
+                           int64_t deadline_ns);
 
 /* ---- writing (own copies only; the caller holds the write ownership) ---- */
 
@@ -87,11 +96,13 @@ MUST_USE bool content_wait(struct content *content, uint64_t first, uint64_t n, 
 MUST_USE int content_own(struct content *content);
 /* Before a write through the daemon: brings in the blocks that the write covers only in part and keeps fills away
  * from those that it covers whole. Every success is ended by one content_wrote. */
-MUST_USE int content_prepare_write(struct content *content, uint64_t offset, uint64_t size, int64_t deadline_ns);
+MUST_USE int content_prepare_write(struct content *content, uint64_t offset, uint64_t size,
+                                   int64_t deadline_ns);
 /* Ends what content_prepare_write(offset, size) began. written: what the write through content_fd() returned, or a
  * negative errno. What was written is present now. Returns what to answer the caller: written, or less where a write cut
  * short ended inside a block that was missing (that block stays missing), or a negative errno. */
-MUST_USE int64_t content_wrote(struct content *content, uint64_t offset, uint64_t size, int64_t written);
+MUST_USE int64_t content_wrote(struct content *content, uint64_t offset, uint64_t size,
+                               int64_t written);
 /* ftruncate that keeps the map right: a missing tail block is brought in first. */
 MUST_USE int content_truncate(struct content *content, uint64_t size, int64_t deadline_ns);
 /* fdatasync of the bytes, then of the map. */
@@ -111,8 +122,8 @@ typedef bool store_wanted_f(void *ctx, uint64_t ino);
 MUST_USE int store_sweep(struct store *store, store_wanted_f *wanted, void *ctx);
 
 /* For peers: the copy of ino that holds `version` (own or drawn), without making one. -ENOENT. */
-MUST_USE int content_find(struct store *store, struct host_id self, const struct inode *inode, uint64_t version,
-                          struct content **ret_content);
+MUST_USE int content_find(struct store *store, struct host_id self, const struct inode *inode,
+                          uint64_t version, struct content **ret_content);
 
 struct store_usage {
     uint64_t disk_free_bytes; /* of the backing filesystem */
