@@ -56,6 +56,8 @@ MUST_USE int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie, tree
 typedef bool tree_inode_f(void *ctx, const struct inode *inode);
 MUST_USE int tree_each_writer(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
 MUST_USE int tree_each_held(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
+/* Inodes whose keeper is host and lacks blocks of their current version: until its KEEP. */
+MUST_USE int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
 /* Every inode, in number order, from the given one on. */
 MUST_USE int tree_each(struct tree *tree, uint64_t from, tree_inode_f *each, void *ctx);
 

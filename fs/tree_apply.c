@@ -52,9 +52,33 @@ int apply_set_writer(struct apply *a, struct inode *inode, struct host_id host)
     return rows_put(&a->rows, DB_WRITERS, &key, (struct span){0});
 }
 
+/* Its keeper lacks blocks: then it has a row. */
+static bool is_incomplete(const struct inode *inode)
+{
+    return S_ISREG(inode->mode) && !host_equal(inode->keeper, NO_HOST) && !inode->keeper_complete;
+}
+
+int apply_set_keeper(struct apply *a, struct inode *inode, struct host_id host, bool is_complete)
+{
+    struct key key = key_2(inode->keeper.n, inode->ino);
+    if (is_incomplete(inode)) {
+        int r = rows_delete(&a->rows, DB_INCOMPLETE, &key);
+        if (r < 0)
+            return r;
+    }
+    inode->keeper = host;
+    inode->keeper_complete = is_complete;
+    if (!is_incomplete(inode))
+        return 0;
+    key = key_2(host.n, inode->ino);
+    return rows_put(&a->rows, DB_INCOMPLETE, &key, (struct span){0});
+}
+
 int apply_erase(struct apply *a, struct inode *inode)
 {
     int r = apply_set_writer(a, inode, NO_HOST);
+    if (r == 0)
+        r = apply_set_keeper(a, inode, NO_HOST, true);
     if (r < 0)
         return r;
     struct key key = key_1(inode->ino);

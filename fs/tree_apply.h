@@ -23,6 +23,9 @@ void apply_touch(struct apply *a, uint64_t ino);
 MUST_USE int apply_save(struct apply *a, const struct inode *inode);
 /* Makes host, or nobody, the inode's writer; the caller writes the inode. */
 MUST_USE int apply_set_writer(struct apply *a, struct inode *inode, struct host_id host);
+/* Makes host the inode's keeper; the caller writes the inode. */
+MUST_USE int apply_set_keeper(struct apply *a, struct inode *inode, struct host_id host,
+                              bool is_complete);
 /* The inode is no more. */
 MUST_USE int apply_erase(struct apply *a, struct inode *inode);
 

@@ -50,15 +50,11 @@ int apply_publish(struct apply *a)
     inode.mtime_ns = rq->mtime_ns;
     inode.ctime_ns = a->change->time_ns;
     inode.version = a->change->index;
-    inode.keeper = rq->identity.host;
-    inode.keeper_complete = !(rq->flags & REQUEST_INCOMPLETE);
-    if (is_writer && (rq->flags & REQUEST_LAST_CLOSE)) {
+    r = apply_set_keeper(a, &inode, rq->identity.host, !(rq->flags & REQUEST_INCOMPLETE));
+    if (r == 0 && is_writer && (rq->flags & REQUEST_LAST_CLOSE))
         r = apply_set_writer(a, &inode, NO_HOST);
-        if (r < 0)
-            return r;
-    }
     a->effect.after = inode;
-    return apply_save(a, &inode);
+    return r < 0 ? r : apply_save(a, &inode);
 }
 
 int apply_keep(struct apply *a)
@@ -70,9 +66,9 @@ int apply_keep(struct apply *a)
     if (!host_equal(inode.keeper, a->request->identity.host) ||
         inode.version != a->request->base_version)
         return -EBADMSG;
-    inode.keeper_complete = true;
+    r = apply_set_keeper(a, &inode, inode.keeper, true);
     a->effect.after = inode;
-    return rows_update_inode(&a->rows, &inode);
+    return r < 0 ? r : rows_update_inode(&a->rows, &inode);
 }
 
 int apply_drop(struct apply *a)

@@ -207,6 +207,11 @@ int tree_each_held(struct tree *tree, struct host_id host, tree_inode_f *each, v
     return each_of_host(tree, DB_HELD, host, each, ctx);
 }
 
+int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx)
+{
+    return each_of_host(tree, DB_INCOMPLETE, host, each, ctx);
+}
+
 static int list_inode(void *ctx, struct span key, struct span value)
 {
     struct list_inodes *l = ctx;

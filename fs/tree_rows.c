@@ -87,7 +87,7 @@ const char *rows_db_name(enum tree_db db)
     static const char *const names[DB_N] = {
         [DB_META] = "meta",       [DB_INODES] = "inodes", [DB_NAMES] = "names",
         [DB_COOKIES] = "cookies", [DB_XATTRS] = "xattrs", [DB_RESULTS] = "results",
-        [DB_WRITERS] = "writers", [DB_HELD] = "held",
+        [DB_WRITERS] = "writers", [DB_HELD] = "held",     [DB_INCOMPLETE] = "incomplete",
     };
     return names[db];
 }

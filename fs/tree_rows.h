@@ -8,6 +8,7 @@
  *     results  host, session, unique -> index, ino
  *     writers  host, ino -> nothing        the inodes whose writer is host
  *     held     host, ino -> nothing        unlinked, but open on host
+ *     incomplete  host, ino -> nothing     the inodes whose keeper is host and has not every block yet
  *
  * Integers in keys are big-endian, so that LMDB's order is theirs; values go through wire.h.
  * Spans that a get or a scan hands out point into the map: they live until the transaction ends or writes.
@@ -33,6 +34,7 @@ enum tree_db {
     DB_RESULTS,
     DB_WRITERS,
     DB_HELD,
+    DB_INCOMPLETE,
     DB_N
 };
 

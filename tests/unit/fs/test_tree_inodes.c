@@ -217,6 +217,51 @@ Test(tree_inodes, write_ownership)
     cr_expect_eq(ASK(&t, OPEN_WRITE, .ino = ROOT_INO), -EISDIR);
 }
 
+static int n_incomplete(struct tree_fixture *t, struct host_id host)
+{
+    int n = 0;
+    cr_assert_eq(tree_each_incomplete(t->tree, host, count_inode, &n), 0);
+    return n;
+}
+
+/* A keeper that lacks blocks is found until it has them, another version is published, or the file goes. */
+Test(tree_inodes, incomplete_keepers)
+{
+    TREE_FIXTURE(t);
+    uint64_t f = made(&t, ROOT_INO, "f", S_IFREG), v = stat_of(&t, f).version;
+    cr_expect_eq(n_incomplete(&t, HOST_A), 0);
+    cr_expect_eq(ASK(&t, PUBLISH, .identity.host = HOST_B, .ino = f, .base_version = v,
+                     .flags = REQUEST_INCOMPLETE),
+                 0);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 1);
+    cr_expect_eq(n_incomplete(&t, HOST_A), 0);
+    fixture_reopen(&t, SMALL_MAP);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 1);
+
+    v = stat_of(&t, f).version;
+    cr_expect_eq(ASK(&t, KEEP, .ino = f, .base_version = v), -ESTALE);
+    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = v - 1), -ESTALE);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 1);
+    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = v), 0);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 0);
+    cr_expect(stat_of(&t, f).keeper_complete);
+    cr_expect_eq(stat_of(&t, f).version, v);
+    cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = v), 2);
+
+    for (struct host_id host = HOST_A; host.n <= HOST_B.n; host.n++) {
+        v = stat_of(&t, f).version;
+        cr_expect_eq(ASK(&t, PUBLISH, .identity.host = host, .ino = f, .base_version = v,
+                         .flags = REQUEST_INCOMPLETE),
+                     0);
+    }
+    cr_expect_eq(n_incomplete(&t, HOST_A), 0);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 1);
+    cr_expect_eq(ASK(&t, UNLINK, .parent = ROOT_INO, .name = str("f"), .flags = REQUEST_HOLD), 0);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 1);
+    cr_expect_eq(ASK(&t, DROP, .ino = f), 0);
+    cr_expect_eq(n_incomplete(&t, HOST_B), 0);
+}
+
 Test(tree_inodes, make_for_write)
 {
     TREE_FIXTURE(t);

@@ -216,6 +216,7 @@ struct dump {
     struct tree *tree;
     FILE *out;
     uint64_t n_inodes;
+    uint64_t n_incomplete, n_listed; /* by the inodes themselves, by the index */
 };
 
 static bool dump_name(void *ctx, struct span name, uint64_t cookie, const struct inode *inode)
@@ -230,6 +231,7 @@ static bool dump_inode(void *ctx, const struct inode *i)
 {
     struct dump *d = ctx;
     d->n_inodes++;
+    d->n_incomplete += S_ISREG(i->mode) && !i->keeper_complete;
     fprintf(d->out, "%lu: %lu %lu v%lu k%lu w%lu %d %o n%u %u:%u %u %ld %ld %ld %ld\n", i->ino,
             i->parent, i->size, i->version, i->keeper.n, i->writer.n, i->keeper_complete, i->mode,
             i->nlink, i->uid, i->gid, i->rdev, i->atime_ns, i->mtime_ns, i->ctime_ns, i->btime_ns);
@@ -256,6 +258,14 @@ static bool dump_ino(void *ctx, const struct inode *inode)
     return true;
 }
 
+static bool dump_incomplete(void *ctx, const struct inode *inode)
+{
+    struct dump *d = ctx;
+    cr_assert_not(inode->keeper_complete, "inode %lu", inode->ino);
+    d->n_listed++;
+    return dump_ino(ctx, inode);
+}
+
 /* The caller frees. */
 static char *dump(struct tree *tree)
 {
@@ -268,7 +278,10 @@ static char *dump(struct tree *tree)
         cr_assert_eq(tree_each_writer(tree, (struct host_id){host}, dump_ino, &d), 0);
         fprintf(d.out, "\nheld %lu:", host);
         cr_assert_eq(tree_each_held(tree, (struct host_id){host}, dump_ino, &d), 0);
+        fprintf(d.out, "\nincomplete %lu:", host);
+        cr_assert_eq(tree_each_incomplete(tree, (struct host_id){host}, dump_incomplete, &d), 0);
     }
+    cr_assert_eq(d.n_listed, d.n_incomplete);
     struct tree_usage usage;
     tree_usage(tree, &usage);
     cr_assert_eq(usage.n_inodes, d.n_inodes);
