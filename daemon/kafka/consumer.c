@@ -13,8 +13,10 @@
 
 #define DISCOVER_MS 2000
 #define TICK_NS NS_PER_S
-#define HURRY_MS 200 /* until the first look has succeeded, what is new is not known */
-#define POLL_MS 50   /* how long a stop, or a new topic, may wait for the reader's loop */
+/* Between looks until one has succeeded, and while a cluster may be starting with us. */
+#define HURRY_MS 200
+#define STARTING_MS 15000
+#define POLL_MS 50 /* how long a stop, or a new topic, may wait for the reader's loop */
 /* A broker answers one request of a connection after the other, and an idle fetch takes its time: a look at the topics
  * waits behind it. So fetches wait briefly, the look has longer, and it has a thread of its own, or records would wait. */
 #define FETCH_WAIT_MS "200"
@@ -184,9 +186,14 @@ static void *scout_thread(void *arg)
 {
     struct kafka_consumer *c = arg;
     bool has_looked = false;
+    int64_t started_at = clock_mono_ns() + STARTING_MS * NS_PER_MS;
     while (!atomic_load(&c->is_stopping)) {
-        has_looked |= look_at_topics(c);
-        pause_scout(c, clock_mono_ns() + (has_looked ? c->discover_ns : HURRY_MS * NS_PER_MS));
+        if (look_at_topics(c))
+            has_looked = true;
+        int64_t now = clock_mono_ns();
+        bool is_hurried = !has_looked || now < started_at;
+        pause_scout(
+            c, now + (is_hurried ? MIN(HURRY_MS * NS_PER_MS, c->discover_ns) : c->discover_ns));
     }
     return NULL;
 }
