@@ -134,7 +134,7 @@ static int mount_volume(struct session *s, unsigned max_threads)
     if (fuse_session_mount(s->fuse, s->mountpoint) != 0)
         return errno ? -errno : -EIO;
     s->is_mounted = true;
-    r = workers_start(&s->workers, s->fuse, max_threads ? max_threads : THREADS_DEFAULT);
+    r = kernel_workers_start(&s->workers, s->fuse, max_threads ? max_threads : THREADS_DEFAULT);
     if (r < 0)
         return r;
     if (!wait_initialized(s))
@@ -160,7 +160,7 @@ static void session_free(struct session *s)
     if (!s)
         return;
     unmount(s);
-    workers_stop(&s->workers);
+    kernel_workers_stop(&s->workers);
     if (s->watcher.changed)
         volume_watch(s->volume, NULL);
     if (s->closer.session)

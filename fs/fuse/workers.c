@@ -56,7 +56,7 @@ static void worker_free(struct worker *worker)
 static void *worker_main(void *arg);
 
 /* Adds a thread unless there are enough or the pool is stopping: 0 either way. */
-static int workers_add(struct workers *pool)
+static int kernel_workers_add(struct workers *pool)
 {
     SCOPED_LOCK(&pool->lock);
 
@@ -84,7 +84,7 @@ static int receive(struct worker *worker)
     (void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
     int r = fuse_session_receive_buf(worker->pool->fuse, &worker->request);
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    if (atomic_fetch_sub(&worker->pool->n_idle, 1) == 1 && r > 0 && workers_add(worker->pool) < 0)
+    if (atomic_fetch_sub(&worker->pool->n_idle, 1) == 1 && r > 0 && kernel_workers_add(worker->pool) < 0)
         log_debug("fuse", "cannot add a thread: going on with those there are");
     return r;
 }
@@ -108,20 +108,20 @@ static void *worker_main(void *arg)
     }
 }
 
-int workers_start(struct workers *pool, struct fuse_session *fuse, unsigned max)
+int kernel_workers_start(struct workers *pool, struct fuse_session *fuse, unsigned max)
 {
     pool->fuse = fuse;
     pool->max = MIN(max, WORKERS_MAX);
     mutex_init(&pool->lock, LOCK_leaf);
     for (unsigned i = 0; i < WORKERS_FIRST; i++) {
-        int r = workers_add(pool);
+        int r = kernel_workers_add(pool);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-void workers_stop(struct workers *pool)
+void kernel_workers_stop(struct workers *pool)
 {
     if (!pool->fuse)
         return;

@@ -29,9 +29,9 @@ struct workers {
 };
 
 /* Starts the first threads. -EAGAIN, -ENOMEM. */
-MUST_USE int workers_start(struct workers *workers, struct fuse_session *fuse, unsigned max);
+MUST_USE int kernel_workers_start(struct workers *workers, struct fuse_session *fuse, unsigned max);
 /* Interrupts idle threads, waits for the busy ones, joins all. */
-void workers_stop(struct workers *workers);
+void kernel_workers_stop(struct workers *workers);
 
 /* On a worker's thread: `unique` of the request being processed, and its recycled I/O buffer (page-aligned; at least
  * size bytes), or NULL. */
