@@ -296,10 +296,10 @@ static int roll(struct log *log)
     return error < 0 ? error : make_segment(log, last + 1);
 }
 
-static int reserve(struct log *log)
+static int sync_error(struct log *log)
 {
     SCOPED_LOCK(&log->lock);
-    return log->error < 0 ? log->error : segment_reserve(log->tail);
+    return log->error;
 }
 
 static void count(struct log *log, uint32_t size)
@@ -313,7 +313,7 @@ static int append(struct log *log, struct span bytes)
 {
     int error = log->tail->size >= LOG_SEGMENT_BYTES ? roll(log) : 0;
     if (error == 0)
-        error = reserve(log);
+        error = sync_error(log);
     if (error == 0)
         error = segment_write(log->tail, bytes);
     if (error < 0)

@@ -38,20 +38,26 @@ struct segment *segment_ref(struct segment *segment)
     return segment;
 }
 
-void segment_unref(struct segment *segment)
+static void segment_free(struct segment *segment)
 {
-    if (atomic_fetch_sub(&segment->references, 1) != 1)
+    if (!segment)
         return;
     close_fd(&segment->fd);
-    free(segment->marks);
     free(segment);
+}
+DEFINE_FREEP(segment, struct segment)
+
+void segment_unref(struct segment *segment)
+{
+    if (atomic_fetch_sub(&segment->references, 1) == 1)
+        segment_free(segment);
 }
 
 static int segment_new(int dirfd, uint64_t first, int flags, struct segment **ret_segment)
 {
     char name[SEGMENT_NAME_BYTES];
     segment_name(first, name);
-    AUTO(segment_unrefp) struct segment *s = calloc(1, sizeof *s);
+    AUTO(segment_freep) struct segment *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
     atomic_init(&s->references, 1);
@@ -66,20 +72,6 @@ static int segment_new(int dirfd, uint64_t first, int flags, struct segment **re
 int segment_make(int dirfd, uint64_t first, struct segment **ret_segment)
 {
     return segment_new(dirfd, first, O_CREAT | O_EXCL, ret_segment);
-}
-
-int segment_reserve(struct segment *s)
-{
-    size_t used = s->n / SEGMENT_STRIDE + 1;
-    if (used < s->marks_max)
-        return 0;
-    size_t max = MAX(s->marks_max * 2, (size_t)64);
-    uint32_t *marks = reallocarray(s->marks, max, sizeof *marks);
-    if (!marks)
-        return -ENOMEM;
-    s->marks = marks;
-    s->marks_max = max;
-    return 0;
 }
 
 void segment_count(struct segment *s, uint32_t size)
@@ -217,9 +209,6 @@ static int scan(struct segment *s, struct span file)
             return error;
         if (entry.index != s->first + s->n)
             return -EBADMSG;
-        error = segment_reserve(s);
-        if (error < 0)
-            return error;
         segment_count(s, (uint32_t)entry.bytes.size);
     }
 }
@@ -235,9 +224,9 @@ static int damaged(const struct segment *s)
 
 int segment_load(int dirfd, uint64_t first, bool is_last, struct segment **ret_segment)
 {
-    AUTO(segment_unrefp) struct segment *s = NULL;
+    AUTO(segment_freep) struct segment *s = NULL;
     int error = segment_new(dirfd, first, 0, &s);
-    if (error < 0)
+    if (!s)
         return error;
     struct stat st;
     if (fstat(s->fd, &st) < 0)

@@ -15,6 +15,7 @@
 
 #define SEGMENT_STRIDE 32
 #define SEGMENT_BYTES_MAX (LOG_SEGMENT_BYTES + LOG_ENTRY_BYTES_MAX)
+#define SEGMENT_MARKS (SEGMENT_BYTES_MAX / LOG_HEADER_BYTES / SEGMENT_STRIDE + 1)
 #define SEGMENT_NAME_BYTES 21 /* 16 digits, ".log", NUL */
 
 struct segment {
@@ -24,8 +25,7 @@ struct segment {
     /* Under the log's lock; the appending thread alone changes them. */
     uint64_t n;    /* entries */
     uint32_t size; /* bytes of whole entries */
-    uint32_t *marks;
-    size_t marks_max;
+    uint32_t marks[SEGMENT_MARKS];
 };
 
 void segment_name(uint64_t first, char ret_name[static SEGMENT_NAME_BYTES]);
@@ -46,8 +46,6 @@ static inline void segment_unrefp(struct segment **p)
         segment_unref(*p);
 }
 
-/* Room for one more mark, so that segment_count cannot fail. -ENOMEM. */
-MUST_USE int segment_reserve(struct segment *segment);
 /* An entry of size bytes now ends the segment. */
 void segment_count(struct segment *segment, uint32_t size);
 

@@ -302,7 +302,7 @@ static bool request_is_valid(const struct request *q)
 
 int get_request(struct reader *r, struct request *ret_request)
 {
-    struct request q = {0};
+    struct request q = {};
     get_head(r, &q);
     if (r->bad)
         return -EBADMSG;
@@ -324,7 +324,7 @@ void put_change(struct writer *w, const struct change *change)
 
 int get_change(struct reader *r, struct change *ret_change)
 {
-    struct change change = {0};
+    struct change change = {};
     change.index = get_u64(r);
     change.ino = get_u64(r);
     change.time_ns = get_i64(r);

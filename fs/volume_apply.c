@@ -108,7 +108,7 @@ static int log_and_apply_locked(struct volume *volume, struct change *change,
 {
     struct span payload;
     struct log_entry logged;
-    struct applied_entry entry = {0};
+    struct applied_entry entry = {};
     change->index = log_last(volume->log) + 1;
     int error = encode(volume, change, &payload, &entry.change);
     if (error == 0)
