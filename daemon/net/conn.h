@@ -192,6 +192,8 @@ MUST_USE int hello_frame(struct conn *conn, const struct frame *frame);
 
 /* dispatch.c. -EAGAIN: no worker free, keep the frame. */
 MUST_USE int conn_dispatch(struct conn *conn, const struct frame *frame);
+/* A warning, at most once a minute and limit. */
+void warn_limited(struct log_limit *limit, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Counts and logs what breaks the protocol. Returns -EPROTO. */
 int conn_violation(struct conn *conn, const char *what);
 

@@ -268,20 +268,17 @@ static void linger(struct conn *conn)
 /* One line for one end. why is the first that was given. */
 static void report(struct conn *conn)
 {
-    uint64_t suppressed = 0;
     if (conn->is_reported)
         return;
     if (conn->state == CONN_READY && conn->channel == CHANNEL_CONTROL)
         log_info("peers", "connection with '%s' ended: %s", conn_name(conn), conn->why);
     else if (conn->state == CONN_READY)
         log_debug("peers", "data connection with '%s' ended: %s", conn_name(conn), conn->why);
-    else if (conn->is_dialler) {
-        if (log_allow(&conn->peer->dial_log, &suppressed))
-            log_warning("peers", "cannot reach '%s' at %s: %s suppressed=%llu", conn_name(conn),
-                        conn->address, conn->why, (unsigned long long)suppressed);
-    } else {
+    else if (conn->is_dialler)
+        warn_limited(&conn->peer->dial_log, "cannot reach '%s' at %s: %s", conn_name(conn),
+                     conn->address, conn->why);
+    else
         listener_refused(conn->peers, conn->address, conn->why);
-    }
 }
 
 static void drop_output(struct conn *conn)

@@ -1,19 +1,34 @@
 /* daemon/net/dispatch.c — who gets a frame that came. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "daemon/net/conn.h"
 
-int conn_violation(struct conn *conn, const char *what)
+void warn_limited(struct log_limit *limit, const char *fmt, ...)
 {
     uint64_t suppressed = 0;
+    if (!log_allow(limit, &suppressed))
+        return;
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (suppressed > 0)
+        log_warning("peers", "%s (and %llu more like it)", text, (unsigned long long)suppressed);
+    else
+        log_warning("peers", "%s", text);
+}
+
+int conn_violation(struct conn *conn, const char *what)
+{
     if (!conn->peer) {
         listener_refused(conn->peers, conn->address, what);
     } else {
         atomic_fetch_add(&conn->peer->refused_frames, 1);
-        if (log_allow(&conn->peer->frame_log, &suppressed))
-            log_warning("peers", "'%s' broke the protocol: %s: connection closed suppressed=%llu",
-                        conn->peer->name, what, (unsigned long long)suppressed);
+        warn_limited(&conn->peer->frame_log, "'%s' broke the protocol: %s: connection closed",
+                     conn->peer->name, what);
     }
     conn->is_reported = true;
     conn_shut(conn, what);

@@ -21,10 +21,8 @@ void listener_refused(struct peers *peers, const char *address, const char *why)
 {
     atomic_fetch_add(&peers->n_refused_strangers, 1);
     uint64_t hash = host_id_of(address).n;
-    uint64_t suppressed = 0;
-    if (log_allow(&peers->stranger_logs[hash % N_ELEMENTS(peers->stranger_logs)], &suppressed))
-        log_warning("peers", "refused a connection from %s: %s suppressed=%llu", address, why,
-                    (unsigned long long)suppressed);
+    warn_limited(&peers->stranger_logs[hash % N_ELEMENTS(peers->stranger_logs)],
+                 "a connection from %s failed: %s", address, why);
 }
 
 /* ---- joining ---- */
