@@ -8,43 +8,22 @@
  */
 #include "fs/log.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "fs/log_entry.h"
-#include "fs/log_segment.h"
+#include "fs/log_impl.h"
 #include "proto/base/log.h"
-#include "proto/base/mutex.h"
 
-#define WRITEBACK_BYTES                                                                            \
-    (1u << 20)            /* start writing back this often, so that a sync finds little left */
-#define SEGMENTS_MAX 4096 /* 64 GiB of log: checkpoints have failed for long */
-
-struct log {
-    int dirfd;
-    /* The appending thread's: the entry being appended, and the segment it goes to. */
-    uint8_t *scratch;
-    struct segment *tail;
-
-    struct mutex lock;
-    struct cond synced;
-    struct segment **segments; /* under lock, in index order, never empty */
-    size_t n_segments;
-    uint64_t last;
-    uint64_t durable;
-    bool is_syncing;  /* somebody is in fdatasync */
-    bool dir_changed; /* a segment was made since the directory was synced */
-    int error;        /* sticky: the kernel reports a failed write-back once and drops the pages */
-};
+/* Writing back starts this often, so that a sync finds little left. */
+#define WRITEBACK_BYTES (1u << 20)
 
 /* ---- the table ---- */
 
-static int add_segment_locked(struct log *log, struct segment *segment)
+int log_add_segment_locked(struct log *log, struct segment *segment)
 {
     if (log->n_segments == SEGMENTS_MAX)
         return -ENOSPC;
@@ -58,14 +37,14 @@ static int add_segment_locked(struct log *log, struct segment *segment)
     return 0;
 }
 
-static int make_segment(struct log *log, uint64_t first)
+int log_make_segment(struct log *log, uint64_t first)
 {
     AUTO(segment_unrefp) struct segment *s = NULL;
     int error = segment_make(log->dirfd, first, &s);
     if (error < 0)
         return error;
     SCOPED_LOCK(&log->lock);
-    error = add_segment_locked(log, s);
+    error = log_add_segment_locked(log, s);
     if (error < 0) {
         char name[SEGMENT_NAME_BYTES];
         segment_name(first, name);
@@ -77,69 +56,6 @@ static int make_segment(struct log *log, uint64_t first)
     return 0;
 }
 
-/* ---- opening ---- */
-
-static void close_dir(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* The first indexes of all segments there are, in order. */
-static int list_segments(int dirfd, uint64_t **ret_firsts, size_t *ret_n)
-{
-    AUTO_CLOSE int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    AUTO(close_dir) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return -errno;
-    (void)TAKE_FD(fd);
-    AUTO_FREE uint64_t *firsts = NULL;
-    size_t n = 0;
-    for (struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
-        uint64_t first;
-        if (!segment_parse_name(entry->d_name, &first))
-            continue;
-        uint64_t *more = n < SEGMENTS_MAX ? reallocarray(firsts, n + 1, sizeof *more) : NULL;
-        if (!more)
-            return -ENOMEM;
-        firsts = more;
-        firsts[n++] = first;
-    }
-    if (errno != 0)
-        return -EIO;
-    if (n > 0)
-        qsort(firsts, n, sizeof *firsts, compare_u64);
-    *ret_firsts = TAKE(firsts);
-    *ret_n = n;
-    return 0;
-}
-
-static int load_segment(struct log *log, uint64_t first, bool is_last)
-{
-    AUTO(segment_unrefp) struct segment *s = NULL;
-    int error = segment_load(log->dirfd, first, is_last, &s);
-    if (error < 0)
-        return error;
-    if (log->n_segments > 0 && log->last + 1 != first) {
-        log_error("log", "entries are missing: %" PRIu64 " is followed by segment %016" PRIx64,
-                  log->last, first);
-        return -EBADMSG;
-    }
-    error = add_segment_locked(log, s);
-    if (error < 0)
-        return error;
-    log->last = first + s->n - 1;
-    s = NULL;
-    return 0;
-}
-
 /* Takes the first n segments out of the table. */
 static void forget_segments_locked(struct log *log, size_t n)
 {
@@ -148,7 +64,7 @@ static void forget_segments_locked(struct log *log, size_t n)
 }
 
 /* Oldest first, so that what a crash leaves has no gap. */
-static int remove_segments(struct log *log, struct segment **segments, size_t n)
+int log_remove_segments(struct log *log, struct segment **segments, size_t n)
 {
     int error = 0;
     for (size_t i = 0; i < n; i++) {
@@ -159,91 +75,6 @@ static int remove_segments(struct log *log, struct segment **segments, size_t n)
         segment_unref(segments[i]);
     }
     return error;
-}
-
-/* All that the log holds is in the checkpoint at start_index. */
-static int begin_anew(struct log *log, uint64_t start_index)
-{
-    log_warning("log",
-                "ends at entry %" PRIu64 ", before the checkpoint at %" PRIu64 ": begins anew",
-                log->last, start_index);
-    size_t n = log->n_segments;
-    log->n_segments = 0;
-    return remove_segments(log, log->segments, n);
-}
-
-static int load(struct log *log, uint64_t start_index)
-{
-    AUTO_FREE uint64_t *firsts = NULL;
-    size_t n = 0;
-    int error = list_segments(log->dirfd, &firsts, &n);
-    for (size_t i = 0; error == 0 && i < n; i++)
-        error = load_segment(log, firsts[i], i == n - 1);
-    if (error < 0)
-        return error;
-    if (n > 0 && log->last < start_index)
-        error = begin_anew(log, start_index);
-    if (error == 0 && log->n_segments == 0) {
-        log->last = start_index;
-        error = make_segment(log, start_index + 1);
-    }
-    if (error < 0)
-        return error;
-    /* What is in the page cache may not be on the disk yet. */
-    log->durable = log->segments[0]->first - 1;
-    log->dir_changed = true;
-    return 0;
-}
-
-static int open_directory(int dirfd)
-{
-    if (mkdirat(dirfd, "log", 0700) < 0 && errno != EEXIST)
-        return -errno;
-    int fd = openat(dirfd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    /* The name "log" itself; the names in it are synced with the first entries. */
-    if (fsync(dirfd) < 0) {
-        (void)close(fd);
-        return -EIO;
-    }
-    return fd;
-}
-
-int log_open(int dirfd, uint64_t start_index, struct log **ret_log)
-{
-    AUTO(log_freep) struct log *log = calloc(1, sizeof *log);
-    if (!log)
-        return -ENOMEM;
-    mutex_init(&log->lock, LOCK_log_sync);
-    cond_init(&log->synced);
-    log->dirfd = -1;
-    log->scratch = malloc(LOG_ENTRY_BYTES_MAX);
-    if (!log->scratch)
-        return -ENOMEM;
-    int fd = open_directory(dirfd);
-    if (fd < 0)
-        return fd;
-    log->dirfd = fd;
-    int error = load(log, start_index);
-    if (error < 0)
-        return error;
-    *ret_log = TAKE(log);
-    return 0;
-}
-
-void log_free(struct log *log)
-{
-    if (!log)
-        return;
-    for (size_t i = 0; i < log->n_segments; i++)
-        segment_unref(log->segments[i]);
-    free(log->segments);
-    free(log->scratch);
-    close_fd(&log->dirfd);
-    cond_done(&log->synced);
-    mutex_done(&log->lock);
-    free(log);
 }
 
 /* ---- what it holds ---- */
@@ -293,7 +124,7 @@ static int roll(struct log *log)
 {
     uint64_t last = log_last(log);
     int error = log_sync(log, last);
-    return error < 0 ? error : make_segment(log, last + 1);
+    return error < 0 ? error : log_make_segment(log, last + 1);
 }
 
 static int sync_error(struct log *log)
@@ -551,5 +382,5 @@ int log_trim(struct log *log, uint64_t index)
     AUTO_FREE struct segment **removed = NULL;
     size_t n;
     int error = take_below(log, index, &removed, &n);
-    return error < 0 ? error : remove_segments(log, removed, n);
+    return error < 0 ? error : log_remove_segments(log, removed, n);
 }
