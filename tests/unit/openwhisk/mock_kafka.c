@@ -1,10 +1,11 @@
 #include "tests/unit/openwhisk/mock_kafka.h"
 
-#include <criterion/criterion.h>
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "proto/base/check.h"
 
 struct mock_kafka {
     rd_kafka_t *client; /* carries the mock cluster, and produces */
@@ -29,7 +30,7 @@ struct mock_kafka *mock_kafka_start(void)
     (void)rd_kafka_conf_set(conf, "test.mock.num.brokers", "1", sentence, sizeof sentence);
     (void)rd_kafka_conf_set(conf, "linger.ms", "0", sentence, sizeof sentence);
     mock->client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, sentence, sizeof sentence);
-    cr_assert_not_null(mock->client, "%s", sentence);
+    CHECK(mock->client);
     rd_kafka_set_log_level(mock->client, 0);
     mock->cluster = rd_kafka_handle_mock_cluster(mock->client);
     mock->settings[0] = (struct kafka_setting){"bootstrap.servers",
@@ -51,18 +52,17 @@ struct kafka_settings mock_kafka_settings(const struct mock_kafka *mock)
 
 void mock_kafka_create(struct mock_kafka *mock, const char *topic)
 {
-    cr_assert_eq(rd_kafka_mock_topic_create(mock->cluster, topic, 1, 1),
-                 RD_KAFKA_RESP_ERR_NO_ERROR);
+    CHECK(rd_kafka_mock_topic_create(mock->cluster, topic, 1, 1) == RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
 void mock_kafka_down(struct mock_kafka *mock)
 {
-    cr_assert_eq(rd_kafka_mock_broker_set_down(mock->cluster, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    CHECK(rd_kafka_mock_broker_set_down(mock->cluster, 1) == RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
 void mock_kafka_up(struct mock_kafka *mock)
 {
-    cr_assert_eq(rd_kafka_mock_broker_set_up(mock->cluster, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    CHECK(rd_kafka_mock_broker_set_up(mock->cluster, 1) == RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
 void mock_kafka_produce(struct mock_kafka *mock, const char *topic, const char *key,
@@ -78,8 +78,8 @@ void mock_kafka_produce(struct mock_kafka *mock, const char *topic, const char *
         {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = timestamp_ms},
         {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = &error},
     };
-    cr_assert_null(rd_kafka_produceva(mock->client, fields, N_ELEMENTS(fields)));
+    CHECK(!rd_kafka_produceva(mock->client, fields, N_ELEMENTS(fields)));
     while (error == RD_KAFKA_RESP_ERR__IN_PROGRESS)
         (void)rd_kafka_poll(mock->client, 10);
-    cr_assert_eq(error, RD_KAFKA_RESP_ERR_NO_ERROR, "%s", rd_kafka_err2str(error));
+    CHECK(error == RD_KAFKA_RESP_ERR_NO_ERROR);
 }
