@@ -289,25 +289,34 @@ static int result_of(struct conn *conn, struct frame *reply, struct frame **ret_
     return r < 0 ? r : -EIO;
 }
 
+/* 0 with call->reply, or why there is none. */
+static int make_call(struct conn *conn, struct call *call, enum frame_class class,
+                     enum frame_type type, const ProtobufCMessage *body, struct span raw,
+                     int64_t deadline_ns)
+{
+    int r = begin_call(conn, call);
+    if (r < 0)
+        return r;
+    r = conn_send(conn, class, type, call->id, body, raw, deadline_ns);
+    if (r == 0)
+        wait_call(conn, call, deadline_ns);
+    end_call(conn, call);
+    if (r == 0 && !call->reply)
+        r = call->error != 0 ? call->error : -ETIMEDOUT;
+    return r;
+}
+
 int conn_call(struct conn *conn, enum frame_class class, enum frame_type type,
               const ProtobufCMessage *body, struct span raw, int64_t deadline_ns,
               struct frame **ret_reply)
 {
     CHECK(!pthread_equal(pthread_self(), conn->self));
     struct call call = {0};
-    int r = begin_call(conn, &call);
-    if (r < 0)
-        return r;
     cond_init(&call.done);
-    r = conn_send(conn, class, type, call.id, body, raw, deadline_ns);
-    if (r == 0)
-        wait_call(conn, &call, deadline_ns);
-    end_call(conn, &call);
+    int r = make_call(conn, &call, class, type, body, raw, deadline_ns);
     cond_done(&call.done);
     if (call.reply)
         return result_of(conn, call.reply, ret_reply);
-    if (r == 0)
-        r = call.error != 0 ? call.error : -ETIMEDOUT;
     return r;
 }
 

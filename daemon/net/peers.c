@@ -120,6 +120,8 @@ void peers_stop(struct peers *peers)
         listener_wake(peers);
         thread_join(peers->listener);
         peers->started = false;
+        /* From now on who dials is refused at once, rather than left in the backlog. */
+        (void)close(TAKE_FD(peers->listen_fd));
     }
     workers_stop(peers->workers);
 }
