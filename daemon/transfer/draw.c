@@ -91,6 +91,7 @@ struct drawing {
     size_t at;
     struct ahead ahead;
     struct draw_progress progress;
+    uint64_t drawn_bytes; /* that were not here before */
     int64_t reported_ns;
     int error; /* the first */
 };
@@ -105,6 +106,11 @@ static int open_file(struct drawing *d, const struct inode *seen, struct content
     if (inode.version != seen->version || !is_elsewhere(&inode, d->files.self))
         return -ESTALE;
     return content_get(volume_store(d->draw->volume), d->files.self, &inode, ret_content);
+}
+
+static bool has_budget(const struct drawing *d, uint64_t more_bytes)
+{
+    return d->draw->budget_bytes == 0 || d->drawn_bytes + more_bytes < d->draw->budget_bytes;
 }
 
 struct batch {
@@ -130,7 +136,9 @@ static void add_to_batch(struct drawing *d, struct batch *batch, struct content 
     if (batch->n > 0 && !host_equal(upstream, content_upstream(batch->items[0].content)))
         send_batch(d, batch);
     uint64_t end = block_count(content_size(content));
-    for (uint64_t b = content_next_missing(content, 0); b < end && d->ahead.n_blocks < AHEAD_BLOCKS;
+    for (uint64_t b = content_next_missing(content, 0);
+         b < end && d->ahead.n_blocks < AHEAD_BLOCKS &&
+         has_budget(d, d->ahead.n_blocks * BLOCK_BYTES);
          b = content_next_missing(content, b + 1)) {
         batch->items[batch->n++] = (struct wanted){content, b};
         d->ahead.n_blocks++;
@@ -144,7 +152,7 @@ static void look_ahead(struct drawing *d)
 {
     struct batch batch = {.n = 0};
     while (d->ahead.n < AHEAD_FILES && d->at + d->ahead.n < d->files.n &&
-           d->ahead.n_blocks < AHEAD_BLOCKS &&
+           d->ahead.n_blocks < AHEAD_BLOCKS && has_budget(d, d->ahead.n_blocks * BLOCK_BYTES) &&
            atomic_load(&d->t->counters.in_flight_blocks) < d->t->in_flight_max / 2) {
         struct content *content = NULL;
         int e = open_file(d, &d->files.items[d->at + d->ahead.n], &content);
@@ -167,19 +175,14 @@ static int report(struct drawing *d, bool is_last)
     return d->draw->report(d->draw->ctx, &d->progress) ? 0 : -ECANCELED;
 }
 
-static bool has_budget(const struct drawing *d, uint64_t drawn_bytes)
-{
-    return d->draw->budget_bytes == 0 || drawn_bytes < d->draw->budget_bytes;
-}
-
-static int draw_content(struct drawing *d, struct content *content, uint64_t *drawn_bytes)
+static int draw_content(struct drawing *d, struct content *content)
 {
     uint64_t end = block_count(content_size(content));
     uint64_t done_bytes = d->progress.done_bytes;
     uint64_t before = content_present_bytes(content), present = before;
     int e = 0;
     for (uint64_t b = content_next_missing(content, 0);
-         b < end && e == 0 && has_budget(d, *drawn_bytes + present - before);
+         b < end && e == 0 && has_budget(d, present - before);
          b = content_next_missing(content, b)) {
         e = transfer_fetch(d->t, d->draw->volume_name, content, b, MIN(end - b, PORTION_BLOCKS),
                            d->draw->class, clock_mono_ns() + PORTION_NS);
@@ -188,7 +191,7 @@ static int draw_content(struct drawing *d, struct content *content, uint64_t *dr
         if (e == 0)
             e = report(d, false);
     }
-    *drawn_bytes += present - before;
+    d->drawn_bytes += present - before;
     d->progress.done_bytes = done_bytes + present;
     return e;
 }
@@ -205,12 +208,12 @@ static struct content *next_content(struct drawing *d)
     return content;
 }
 
-static int draw_next(struct drawing *d, uint64_t *drawn_bytes)
+static int draw_next(struct drawing *d)
 {
     AUTO(content_putp) struct content *content = next_content(d);
     if (!content)
         return 0;
-    int e = draw_content(d, content, drawn_bytes);
+    int e = draw_content(d, content);
     if (content_is_complete(content))
         d->progress.done_files++;
     if (e == -ECANCELED || e == -ESHUTDOWN || e == -ENOSPC)
@@ -222,9 +225,8 @@ static int draw_next(struct drawing *d, uint64_t *drawn_bytes)
 
 static int draw_files(struct drawing *d)
 {
-    uint64_t drawn_bytes = 0;
     int e = 0;
-    while (e == 0 && d->at < d->files.n && has_budget(d, drawn_bytes)) {
+    while (e == 0 && d->at < d->files.n && has_budget(d, 0)) {
         if (d->ahead.n == 0 || d->ahead.n_blocks < AHEAD_BLOCKS / 2)
             look_ahead(d);
         if (d->ahead.n == 0) { /* others have filled the room */
@@ -235,7 +237,7 @@ static int draw_files(struct drawing *d)
             d->ahead.contents[d->ahead.n++] = content;
         }
         if (e == 0)
-            e = draw_next(d, &drawn_bytes);
+            e = draw_next(d);
     }
     while (d->ahead.n > 0) {
         struct content *content = next_content(d);

@@ -73,7 +73,7 @@ static int send_request(struct transfer *t, const char *volume, struct flight *f
     unsigned stream = atomic_fetch_add(&t->next_stream, 1);
     int e = peers_get(t->peers, upstream, CHANNEL_DATA, stream, deadline_ns, &conn);
     if (e < 0)
-        return e;
+        return e == -ENOENT ? -EHOSTUNREACH : e; /* a host that membership does not know (yet) */
     e = send_on(t, conn, volume, flight, deadline_ns);
     conn_put(conn);
     return e;
@@ -113,6 +113,7 @@ static int ask_range(struct fetching *f, uint64_t first, uint64_t end, unsigned 
     struct wanted items[FLIGHT_BLOCKS];
     unsigned n = 0;
     int e = 0;
+    end = MIN(end, block_count(content_size(f->content)));
     for (uint64_t b = content_next_missing(f->content, first); b < end && e == 0;
          b = content_next_missing(f->content, b + 1)) {
         items[n++] = (struct wanted){f->content, b};
@@ -290,8 +291,8 @@ int transfer_fetch(struct transfer *t, const char *volume, struct content *conte
         .class = class,
         .deadline_ns = deadline_ns,
     };
-    if (__builtin_add_overflow(first, n, &f.end))
-        f.end = UINT64_MAX;
+    uint64_t n_blocks = block_count(content_size(content));
+    f.end = n < n_blocks && first < n_blocks - n ? first + n : n_blocks;
     if (!transfer_enter(t))
         return -ESHUTDOWN;
     int64_t started_ns = clock_mono_ns();
