@@ -76,45 +76,54 @@ static struct volume_options options_of(struct attachment *attachment)
     };
 }
 
-static int open_volume(struct attachment *attachment)
+int attachment_open(struct attachment *attachment)
 {
     const struct volume_options options = options_of(attachment);
     struct volume *volume;
     int r = volume_open(&options, &volume);
-    if (r == 0)
-        atomic_store(&attachment->volume, volume);
-    return r;
-}
-
-int attachment_open(struct attachment *attachment)
-{
-    int r = open_volume(attachment);
-    if (r == 0)
-        r = home_start(attachment->home, attachment->volume);
-    return r == 0 ? volume_resume(attachment->volume) : r;
-}
-
-/* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. */
-static int join_with_state(struct attachment *attachment, int64_t deadline_ns, bool *ret_is_known)
-{
-    AUTO_CLOSE int checkpoint = -1;
-    *ret_is_known = open_volume(attachment) == 0;
-    int r = member_join(attachment->member, attachment->volume, deadline_ns, &checkpoint);
-    if (r < 0 || (*ret_is_known && checkpoint < 0))
+    if (r < 0)
         return r;
-    volume_free(attachment->volume);
-    atomic_store(&attachment->volume, NULL);
+    atomic_store(&attachment->volume, volume);
+    return home_start(attachment->home, volume);
+}
+
+int attachment_resume(struct attachment *attachment)
+{
+    return volume_resume(attachment->volume);
+}
+
+/* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. Nobody else
+ * sees the volume before this is over: it may have to be closed and replaced. */
+static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
+                           struct volume **ret_volume, bool *ret_is_known)
+{
     const struct volume_options options = options_of(attachment);
-    r = volume_install(&options, checkpoint);
-    return r == 0 ? open_volume(attachment) : r;
+    AUTO_CLOSE int checkpoint = -1;
+    AUTO(volume_freep) struct volume *volume = NULL;
+    *ret_is_known = volume_open(&options, &volume) == 0;
+    int r = member_join(attachment->member, volume, deadline_ns, &checkpoint);
+    if (r < 0)
+        return r;
+    if (!*ret_is_known || checkpoint >= 0) {
+        volume_free(TAKE(volume));
+        r = volume_install(&options, checkpoint);
+        if (r == 0)
+            r = volume_open(&options, &volume);
+    }
+    if (r == 0)
+        *ret_volume = TAKE(volume);
+    return r;
 }
 
 int attachment_join(struct attachment *attachment, int64_t deadline_ns)
 {
+    struct volume *volume;
     bool is_known;
-    int r = join_with_state(attachment, deadline_ns, &is_known);
-    if (r == 0)
-        r = member_start(attachment->member, attachment->volume, deadline_ns);
+    int r = join_with_state(attachment, deadline_ns, &volume, &is_known);
+    if (r < 0)
+        return r;
+    atomic_store(&attachment->volume, volume);
+    r = member_start(attachment->member, attachment->volume, deadline_ns);
     return r == 0 && is_known ? volume_resume(attachment->volume) : r;
 }
 
@@ -170,14 +179,15 @@ void attachment_expire(struct attachment *attachment)
 
 struct keeping {
     struct host_id self;
-    bool is_keeper;
+    bool is_needed;
 };
 
-static bool look_for_keeper(void *ctx, const struct inode *inode)
+static bool look_for_need(void *ctx, const struct inode *inode)
 {
     struct keeping *keeping = ctx;
-    keeping->is_keeper = inode->size > 0 && host_equal(inode->keeper, keeping->self);
-    return !keeping->is_keeper;
+    keeping->is_needed = (inode->size > 0 && host_equal(inode->keeper, keeping->self)) ||
+                         host_equal(inode->writer, keeping->self); /* not published yet */
+    return !keeping->is_needed;
 }
 
 bool attachment_is_needed(struct attachment *attachment)
@@ -185,8 +195,8 @@ bool attachment_is_needed(struct attachment *attachment)
     struct keeping keeping = {.self = attachment->options->env->self};
     if (attachment->home)
         return true;
-    return tree_each(volume_tree(attachment->volume), ROOT_INO, look_for_keeper, &keeping) < 0 ||
-           keeping.is_keeper;
+    return tree_each(volume_tree(attachment->volume), ROOT_INO, look_for_need, &keeping) < 0 ||
+           keeping.is_needed;
 }
 
 struct volume *attachment_volume(struct attachment *attachment)

@@ -25,13 +25,15 @@ MUST_USE int attachment_new(const struct attachment_options *options, const char
 /* Unmounts, stops and closes whatever has been begun. */
 void attachment_free(struct attachment *attachment);
 
-MUST_USE int attachment_open(struct attachment *attachment);                      /* as home */
+MUST_USE int attachment_open(struct attachment *attachment); /* as home */
+/* The home ends what its earlier sessions left; settled by members, so frames must reach it by then. */
+MUST_USE int attachment_resume(struct attachment *attachment);
 MUST_USE int attachment_join(struct attachment *attachment, int64_t deadline_ns); /* as replica */
 /* Mounts; nothing to do when it is mounted. */
 MUST_USE int attachment_mount(struct attachment *attachment);
 /* -EBUSY: files are open, unless forced. */
 MUST_USE int attachment_unmount(struct attachment *attachment, bool is_forced);
-/* True if other hosts depend on this one: it is the home or keeps content. */
+/* True if other hosts depend on this one: it is the home, keeps content, or has content to be published. */
 bool attachment_is_needed(struct attachment *attachment);
 
 struct volume *attachment_volume(struct attachment *attachment); /* NULL while it is being joined */

@@ -19,6 +19,7 @@
 
 #define ATTACH_NS (8 * NS_PER_S)
 #define RETRY_NS NS_PER_S
+#define ASK_NS NS_PER_S /* a host that is silent must not use up the time to ask the others */
 #define HOSTS_ASKED_MAX 256
 
 enum errand {
@@ -219,7 +220,8 @@ static int ask_hosts(struct volumes *volumes, const char *name, char *ret_home, 
     for (int i = 0; i < MIN(n, HOSTS_ASKED_MAX); i++) {
         if (!hosts[i].alive)
             continue;
-        int r = ask_host(volumes, &hosts[i], name, ret_home, deadline_ns);
+        int64_t until = MIN(deadline_ns, clock_mono_ns() + ASK_NS);
+        int r = ask_host(volumes, &hosts[i], name, ret_home, until);
         if (r == 0)
             return 0;
         if (r != -ENOENT)
@@ -242,6 +244,13 @@ static int find_home(struct volumes *volumes, const char *name, int64_t deadline
 
 /* ---- operations; the caller has begun one ---- */
 
+static void close_entry(struct volumes *volumes, struct entry *entry)
+{
+    struct attachment *attachment = hide_attachment(volumes, entry);
+    attachment_free(attachment);
+}
+
+/* In sight before it resumes: what it resumes with is settled by members of before, which must be able to join. */
 static int open_as_home(struct volumes *volumes, struct entry *entry)
 {
     struct attachment *attachment = NULL;
@@ -254,7 +263,10 @@ static int open_as_home(struct volumes *volumes, struct entry *entry)
         return r;
     }
     show_attachment(volumes, entry, attachment);
-    return attachment_mount(attachment);
+    r = attachment_resume(attachment);
+    if (r < 0)
+        close_entry(volumes, entry);
+    return r < 0 ? r : attachment_mount(attachment);
 }
 
 /* The attachment is in sight while it joins: what the home sends comes in through it. */
@@ -263,9 +275,9 @@ static int open_as_replica(struct volumes *volumes, struct entry *entry, const c
 {
     struct member_host home;
     struct attachment *attachment = NULL;
-    int r = volumes->membership->ops->host_by_name(volumes->membership, home_name, &home);
-    if (r == 0)
-        r = attachment_new(&volumes->attachments, entry->name, &home, &attachment);
+    if (volumes->membership->ops->host_by_name(volumes->membership, home_name, &home) < 0)
+        return -EHOSTUNREACH; /* membership does not know it yet */
+    int r = attachment_new(&volumes->attachments, entry->name, &home, &attachment);
     if (r < 0)
         return r;
     show_attachment(volumes, entry, attachment);
@@ -276,7 +288,7 @@ static int open_as_replica(struct volumes *volumes, struct entry *entry, const c
         (void)hide_attachment(volumes, entry);
         attachment_free(attachment);
     }
-    return r;
+    return r == -ENOTCONN ? -EHOSTUNREACH : r; /* the home is starting or stopping */
 }
 
 static int attach_entry(struct volumes *volumes, struct entry *entry, int64_t deadline_ns)
@@ -290,13 +302,11 @@ static int attach_entry(struct volumes *volumes, struct entry *entry, int64_t de
     if (strcmp(home, volumes->self) == 0)
         return open_as_home(volumes, entry);
     r = volume_directory_set_home(&volumes->directories, entry->name, home);
-    return r < 0 ? r : open_as_replica(volumes, entry, home, deadline_ns);
-}
-
-static void close_entry(struct volumes *volumes, struct entry *entry)
-{
-    struct attachment *attachment = hide_attachment(volumes, entry);
-    attachment_free(attachment);
+    if (r == 0)
+        r = open_as_replica(volumes, entry, home, deadline_ns);
+    if (r == -ENOENT) /* its home has it no more; another host may make it anew */
+        (void)!volume_directory_delete(&volumes->directories, entry->name);
+    return r;
 }
 
 static int announce(struct volumes *volumes, const char *name, uint64_t limit_bytes)
@@ -305,6 +315,14 @@ static int announce(struct volumes *volumes, const char *name, uint64_t limit_by
     (void)snprintf(volume.name, sizeof volume.name, "%s", name);
     (void)snprintf(volume.home, sizeof volume.home, "%s", volumes->self);
     return volumes->membership->ops->announce(volumes->membership, &volume);
+}
+
+static void undo_create(struct volumes *volumes, struct entry *entry)
+{
+    if (entry->attachment)
+        close_entry(volumes, entry);
+    (void)!volumes->membership->ops->retract(volumes->membership, entry->name);
+    (void)!volume_directory_delete(&volumes->directories, entry->name);
 }
 
 static int create_entry(struct volumes *volumes, struct entry *entry,
@@ -322,12 +340,13 @@ static int create_entry(struct volumes *volumes, struct entry *entry,
     if (r != -ENOENT) /* a host that is silent may have it */
         return r;
     r = volume_directory_create(&volumes->directories, entry->name, volumes->self, &with_limit);
-    if (r == 0)
-        r = announce(volumes, entry->name, with_limit.limit_bytes);
+    if (r < 0)
+        return r;
+    r = announce(volumes, entry->name, with_limit.limit_bytes);
     if (r == 0)
         r = open_as_home(volumes, entry);
-    if (r < 0 && r != -EEXIST)
-        (void)!volume_directory_delete(&volumes->directories, entry->name);
+    if (r < 0)
+        undo_create(volumes, entry);
     return r;
 }
 
@@ -575,6 +594,17 @@ static int volume_of_frame(const struct frame *frame, Whiskfs__VolumeQuery **ret
     return r;
 }
 
+/* A replica that hears -ENOENT forgets the volume and what it keeps of it, so that is said only when the volume is gone
+ * from this disk: not while this host starts, stops or cannot open it. */
+static int why_absent(const struct volumes *volumes, const char *name)
+{
+    char home[HOST_NAME_MAX_BYTES + 1];
+    if (volume_name_check(name) < 0)
+        return -ENOENT;
+    int r = volume_directory_home(&volumes->directories, name, home);
+    return r == -ENOENT ? -ENOENT : -ENOTCONN;
+}
+
 static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
 {
     struct volumes *volumes = ctx;
@@ -588,7 +618,7 @@ static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
         attachment_frame(entry->attachment, conn, frame);
         unuse(volumes, entry);
     } else if (frame->id != 0) {
-        conn_refuse(conn, frame->id, -ENOENT, "no such volume here");
+        conn_refuse(conn, frame->id, why_absent(volumes, query->volume), "not open here");
     }
     message_free(&query->base);
 }
@@ -749,20 +779,25 @@ int volumes_start(struct volumes *volumes)
     return r;
 }
 
+/* Waits for operations that are under way. NULL: all are closed. */
 static struct entry *next_to_close(struct volumes *volumes)
 {
     SCOPED_LOCK(&volumes->lock);
-    struct entry *entry, *next;
-    HASH_ITER(hh, volumes->entries, entry, next)
-    {
-        while (entry->is_busy)
-            cond_wait(&volumes->changed, &volumes->lock);
-        if (!entry->attachment)
-            continue;
-        entry->is_busy = true;
-        return entry;
+    for (;;) {
+        bool is_any_busy = false;
+        struct entry *entry, *next;
+        HASH_ITER(hh, volumes->entries, entry, next)
+        {
+            is_any_busy |= entry->is_busy;
+            if (entry->is_busy || !entry->attachment)
+                continue;
+            entry->is_busy = true;
+            return entry;
+        }
+        if (!is_any_busy)
+            return NULL;
+        cond_wait(&volumes->changed, &volumes->lock); /* entries may go meanwhile: look anew */
     }
-    return NULL;
 }
 
 void volumes_stop(struct volumes *volumes)
