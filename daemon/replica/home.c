@@ -33,7 +33,8 @@ struct home {
     struct mutex lock;
     struct cond changed; /* acknowledgements, members, appended entries, stopping */
     struct followers followers;
-    uint64_t last; /* last index appended */
+    uint64_t last;     /* last index appended */
+    bool is_promoting; /* somebody writes the table of members: one at a time */
     bool is_stopping;
 };
 
@@ -183,6 +184,19 @@ static int push_batch(struct home *home, const struct push *push)
     return 0;
 }
 
+static void forget_conn(struct home *home, struct conn *conn)
+{
+    SCOPED_LOCK(&home->lock);
+    for (size_t i = home->followers.n; i-- > 0;) {
+        struct follower *follower = &home->followers.all[i];
+        if (follower->link != conn)
+            continue;
+        unlink_follower(follower);
+        if (!follower->is_member)
+            followers_remove(&home->followers, follower->host);
+    }
+}
+
 static void *push_main(void *arg)
 {
     struct home *home = arg;
@@ -190,8 +204,10 @@ static void *push_main(void *arg)
     size_t turn = 0;
     while (next_push(home, &turn, &push)) {
         int r = push_batch(home, &push);
-        if (r < 0 && r != -ETIMEDOUT) /* the follower joins again */
+        if (r < 0 && r != -ETIMEDOUT) { /* the follower joins again */
             conn_close(push.conn, "cannot send log entries");
+            forget_conn(home, push.conn); /* its end may have been told before it was a link */
+        }
         conn_put(push.conn);
     }
     return NULL;
@@ -301,9 +317,18 @@ static int on_join(struct home *home, struct conn *conn, const struct frame *fra
                                 : join_by_checkpoint(home, conn, frame);
 }
 
+/* The follower that joined over conn, or NULL: what an older connection of a host still says counts no more. */
+static struct follower *follower_of(struct home *home, const struct conn *conn) REQUIRES(home->lock)
+{
+    struct follower *follower = followers_find(&home->followers, conn_host(conn));
+    return follower && follower->link == conn ? follower : NULL;
+}
+
 static void on_ack(struct home *home, struct conn *conn, const ProtobufCMessage *body)
 {
     SCOPED_LOCK(&home->lock);
+    if (!follower_of(home, conn))
+        return;
     followers_ack(&home->followers, conn_host(conn),
                   ((const Whiskfs__Ack *)(const void *)body)->index);
     cond_broadcast(&home->changed);
@@ -335,20 +360,50 @@ static int save_members(struct home *home, const char *extra)
     return r;
 }
 
-static int on_promote(struct home *home, struct conn *conn, const struct frame *frame)
+/* Two promotions at a time would each write a table without the other. */
+static int begin_promotion(struct home *home)
 {
-    int r = save_members(home, conn_name(conn));
+    int64_t deadline = clock_mono_ns() + REQUEST_TIMEOUT_NS;
+    SCOPED_LOCK(&home->lock);
+    while (home->is_promoting)
+        if (!cond_wait_until(&home->changed, &home->lock, deadline))
+            return -EIO;
+    home->is_promoting = true;
+    return 0;
+}
+
+static int promote_locked(struct home *home, struct conn *conn, bool *ret_was_alone,
+                          uint64_t *ret_index) REQUIRES(home->lock)
+{
+    if (!follower_of(home, conn))
+        return -ENOTCONN;
+    *ret_was_alone = followers_members(&home->followers) == 0;
+    *ret_index = home->last;
+    (void)!followers_promote(&home->followers, conn_host(conn), clock_mono_ns());
+    return 0;
+}
+
+static int promote(struct home *home, struct conn *conn, bool *ret_was_alone, uint64_t *ret_index)
+{
+    int r = begin_promotion(home);
     if (r < 0)
         return r;
+    r = save_members(home, conn_name(conn));
+    SCOPED_LOCK(&home->lock);
+    if (r == 0)
+        r = promote_locked(home, conn, ret_was_alone, ret_index);
+    home->is_promoting = false;
+    cond_broadcast(&home->changed);
+    return r;
+}
+
+static int on_promote(struct home *home, struct conn *conn, const struct frame *frame)
+{
     Whiskfs__PromoteReply reply = WHISKFS__PROMOTE_REPLY__INIT;
     bool was_alone;
-    {
-        SCOPED_LOCK(&home->lock);
-        was_alone = followers_members(&home->followers) == 0;
-        if (!followers_promote(&home->followers, conn_host(conn), clock_mono_ns()))
-            return -ENOTCONN;
-        reply.index = home->last;
-    }
+    int r = promote(home, conn, &was_alone, &reply.index);
+    if (r < 0)
+        return r;
     if (was_alone)
         home->env->expire(home->env->ctx, home->name);
     reply.lease_ms = LEASE_NS / NS_PER_MS;
@@ -363,8 +418,8 @@ static int on_renew(struct home *home, struct conn *conn, const struct frame *fr
     Whiskfs__RenewReply reply = WHISKFS__RENEW_REPLY__INIT;
     {
         SCOPED_LOCK(&home->lock);
-        struct follower *follower = followers_find(&home->followers, conn_host(conn));
-        if (!follower || follower->link != conn ||
+        struct follower *follower = follower_of(home, conn);
+        if (!follower ||
             !followers_renew(&home->followers, conn_host(conn), renew->applied, clock_mono_ns()))
             return -ENOTCONN;
         reply.lease_ms = follower->is_member ? LEASE_NS / NS_PER_MS : 0;
@@ -378,7 +433,7 @@ static int on_renew(struct home *home, struct conn *conn, const struct frame *fr
 static void on_leave(struct home *home, struct conn *conn)
 {
     SCOPED_LOCK(&home->lock);
-    struct follower *follower = followers_find(&home->followers, conn_host(conn));
+    struct follower *follower = follower_of(home, conn);
     if (!follower)
         return;
     unlink_follower(follower);
@@ -406,6 +461,7 @@ static int on_forward(struct home *home, struct conn *conn, const struct frame *
     reply.code = wire_code_of_errno(outcome.error);
     reply.index = outcome.index;
     reply.ino = outcome.ino;
+    reply.seen = MAX(outcome.index, tree_applied(volume_tree(home->volume)));
     answer(conn, frame, FRAME_OUTCOME, &reply.base);
     return 0;
 }
@@ -466,15 +522,7 @@ void home_frame(struct home *home, struct conn *conn, const struct frame *frame)
 
 void home_conn_closed(struct home *home, struct conn *conn)
 {
-    SCOPED_LOCK(&home->lock);
-    for (size_t i = home->followers.n; i-- > 0;) {
-        struct follower *follower = &home->followers.all[i];
-        if (follower->link != conn)
-            continue;
-        unlink_follower(follower);
-        if (!follower->is_member)
-            followers_remove(&home->followers, follower->host);
-    }
+    forget_conn(home, conn);
 }
 
 void home_status(struct home *home, struct replica_status *ret_status)

@@ -31,6 +31,7 @@ struct member {
     struct conn *conn;   /* to the home, once joined over it; or NULL */
     struct inbox inbox;  /* entries that came over conn */
     bool is_joined, is_stopping, is_promoting, is_member;
+    int64_t member_since_ns;     /* when the last promotion was answered */
     int64_t lease_until_ns;      /* of this host's clock, from sending the renewal */
     uint64_t home_index, target; /* last known of the home; what start waits for */
     int checkpoint_fd;           /* being received, or -1 */
@@ -217,6 +218,14 @@ static void acknowledge(struct member *member, struct conn *conn, uint64_t index
         conn_close(conn, "cannot acknowledge log entries");
 }
 
+static void pause_before_retry(struct member *member)
+{
+    SCOPED_LOCK(&member->lock);
+    int64_t retry = clock_mono_ns() + JOIN_RETRY_NS;
+    while (!member->is_stopping && cond_wait_until(&member->changed, &member->lock, retry))
+        continue;
+}
+
 static void apply(struct member *member, struct conn *conn, struct span entries)
 {
     uint64_t applied;
@@ -226,6 +235,7 @@ static void apply(struct member *member, struct conn *conn, struct span entries)
                     member->home.name, member->name, describe(r));
         conn_close(conn, "log entries that do not follow");
         member_conn_closed(member, conn);
+        pause_before_retry(member); /* a full disk is not emptied by trying */
         return;
     }
     acknowledge(member, conn, applied);
@@ -245,10 +255,7 @@ static void join_again(struct member *member)
         member->env->stale(member->env->ctx, member->name);
     else if (r == -ENOENT)
         member->env->gone(member->env->ctx, member->name);
-    SCOPED_LOCK(&member->lock);
-    int64_t retry = clock_mono_ns() + JOIN_RETRY_NS;
-    while (!member->is_stopping && cond_wait_until(&member->changed, &member->lock, retry))
-        continue;
+    pause_before_retry(member);
 }
 
 /* Waits for entries or the loss of the connection. *ret_conn NULL: join again. False: stopping. */
@@ -303,8 +310,10 @@ static void take_renewal(struct member *member, struct conn *conn, const Whiskfs
     if (member->conn != conn)
         return;
     member->home_index = MAX(member->home_index, reply->last_index);
-    if (reply->lease_ms == 0)
-        member->is_member = false;
+    if (reply->lease_ms == 0 && sent_ns > member->member_since_ns)
+        member->lease_until_ns = 0; /* noticed by lease_has_ended */
+    else if (reply->lease_ms == 0)
+        return; /* the home answered before it made this host a member */
     else if (member->is_member)
         member->lease_until_ns = sent_ns + (int64_t)reply->lease_ms * NS_PER_MS;
     cond_broadcast(&member->changed);
@@ -387,7 +396,7 @@ static int wait_joined(struct member *member, int64_t deadline_ns, struct conn *
 }
 
 static int call_forward(struct member *member, struct conn *conn, struct span raw,
-                        int64_t deadline_ns, struct outcome *ret_outcome)
+                        int64_t deadline_ns, struct outcome *ret_outcome, uint64_t *ret_seen)
 {
     struct frame *frame = NULL;
     ProtobufCMessage *reply = NULL;
@@ -405,6 +414,7 @@ static int call_forward(struct member *member, struct conn *conn, struct span ra
     const Whiskfs__Outcome *outcome = (const void *)reply;
     *ret_outcome =
         (struct outcome){errno_of_wire_code(outcome->code), outcome->index, outcome->ino};
+    *ret_seen = MAX(outcome->seen, outcome->index);
     message_free(reply);
     return 0;
 }
@@ -412,6 +422,16 @@ static int call_forward(struct member *member, struct conn *conn, struct span ra
 static bool is_lost_connection(int error)
 {
     return error == -EPIPE || error == -ENOTCONN || error == -ETIMEDOUT || error == -EHOSTUNREACH;
+}
+
+/* A refusal may come of what another host did a moment ago: whoever hears EEXIST must find the name here. */
+static int take_outcome(struct member *member, const struct outcome *outcome, uint64_t seen,
+                        int64_t deadline_ns, struct outcome *ret_outcome)
+{
+    if (!volume_wait_applied(member->volume, seen, deadline_ns))
+        return -EIO;
+    *ret_outcome = *outcome;
+    return 0;
 }
 
 static int member_forward(struct source *source, const struct request *request, int64_t deadline_ns,
@@ -427,19 +447,24 @@ static int member_forward(struct source *source, const struct request *request, 
         return -EMSGSIZE;
     for (;;) { /* over reconnects, always with the same identity: it is done once */
         struct conn *conn;
+        struct outcome outcome;
+        uint64_t seen;
         int r = wait_joined(member, deadline_ns, &conn);
         if (r < 0)
             return r;
         r = call_forward(member, conn, (struct span){buffer, writer_used(&w)}, deadline_ns,
-                         ret_outcome);
+                         &outcome, &seen);
         if (r == -ENOTCONN)
             member_conn_closed(member, conn);
         bool is_again = is_lost_connection(r) && clock_mono_ns() < deadline_ns;
         conn_put(conn);
         if (r == 0)
-            return volume_wait_applied(member->volume, ret_outcome->index, deadline_ns) ? 0 : -EIO;
-        if (!is_again)
-            return is_lost_connection(r) ? -EIO : r;
+            return take_outcome(member, &outcome, seen, deadline_ns, ret_outcome);
+        if (!is_again) { /* whatever it is, it is no answer to what was asked */
+            log_debug("replica", "cannot ask host '%s' to change volume '%s': %s",
+                      member->home.name, member->name, describe(r));
+            return -EIO;
+        }
     }
 }
 
@@ -454,10 +479,19 @@ static int member_settle(struct source *source, uint64_t index, int64_t deadline
     return 0; /* the home has settled it before it answered */
 }
 
+static uint64_t known_index(struct member *member)
+{
+    SCOPED_LOCK(&member->lock);
+    return member->home_index;
+}
+
+/* Once it is a member, changes wait for this host: it catches up before. */
 static int promote(struct member *member, struct conn *conn, int64_t deadline_ns)
 {
     struct frame *frame = NULL;
     ProtobufCMessage *body = NULL;
+    if (!volume_wait_applied(member->volume, known_index(member), deadline_ns))
+        return -ETIMEDOUT;
     int64_t sent = clock_mono_ns();
     Whiskfs__Promote message = WHISKFS__PROMOTE__INIT;
     message.volume = member->name;
@@ -476,6 +510,7 @@ static int promote(struct member *member, struct conn *conn, int64_t deadline_ns
         return -ETIMEDOUT;
     SCOPED_LOCK(&member->lock);
     member->is_member = true;
+    member->member_since_ns = clock_mono_ns();
     member->lease_until_ns = MAX(member->lease_until_ns, until);
     return 0;
 }
@@ -531,7 +566,7 @@ static int member_admit(struct source *source, int64_t *ret_valid_ns)
         }
         end_promotion(member);
         if (r < 0 && !is_lost_connection(r))
-            return r;
+            return -EIO;
     }
     return r;
 }
