@@ -22,7 +22,7 @@ struct observer {
     struct predictor *predictor;
     struct action_volumes *volumes;
     struct observer_counters counters;
-    struct log_limit malformed[SOURCES], refused;
+    struct log_limit malformed[SOURCES], refused, nameless;
 };
 
 static void count(atomic_uint_least64_t *counter)
@@ -107,11 +107,27 @@ static void note_refused(struct observer *o, const struct ow_activation *a)
 
 /* ---- activations ---- */
 
+/* A namespace may have a name that can be no part of a volume's. */
+static void note_nameless(struct observer *o, const struct ow_activation *a, unsigned n)
+{
+    (void)atomic_fetch_add(&o->counters.volumes_refused, n);
+    uint64_t suppressed;
+    if (log_allow(&o->nameless, &suppressed))
+        log_warning(SUBSYSTEM,
+                    "namespace '%s' cannot have volumes of a run: its name is too long, or holds "
+                    "more than letters, "
+                    "digits and . _ - @ action=%s activation=%s suppressed=%llu",
+                    a->namespace_name, a->action, a->id, (unsigned long long)suppressed);
+}
+
 static void act_here(struct observer *o, const struct ow_activation *a)
 {
     count(&o->counters.activations_here);
+    note_refused(o, a);
     struct observed_volume list[OBSERVER_VOLUMES_MAX];
     unsigned n = resolve(&a->volumes, a->namespace_name, ow_activation_run(a), list, 0);
+    if (n < a->volumes.n)
+        note_nameless(o, a, a->volumes.n - n);
     if (n > 0)
         o->ops.activation(o->arg, a, list, n);
 }
@@ -164,10 +180,8 @@ static void see_activation(struct observer *o, const struct ow_activation *a, un
     bool is_predicted = predictor_activation(o->predictor, a, invoker, now_ms, &prediction);
     if (is_predicted)
         count(&o->counters.predictions);
-    if (is_here) {
-        note_refused(o, a);
+    if (is_here)
         act_here(o, a);
-    }
     if (is_here && is_predicted)
         give_hint(o, a, &prediction);
     (void)!action_volumes_put(o->volumes, a->namespace_name, a->action, &a->volumes);

@@ -239,6 +239,26 @@ Test(observer, malformed, .init = cr_redirect_stderr)
     cr_assert_eq(n_refused, 1);
 }
 
+/* A namespace whose name fits no volume's has none of a run, and is told so; its named volumes work. */
+Test(observer, namespace_without_instances, .init = cr_redirect_stderr)
+{
+    struct fixture f;
+    set_up(&f, 3);
+    record(&f, "invoker3",
+           "{\"activationId\":\"7f1a0b6c9d3e4f58a2c1d0e9f8b7a6c5\",\"action\":\"me & you/a\","
+           "\"user\":{\"namespace\":{\"name\":\"me & "
+           "you\"}},\"content\":{\"__ow_volume\":[\"plain\"," WORK "]}}");
+    cr_assert_eq(f.diary.n, 1);
+    cr_assert_str_eq(f.diary.lines[0], "run me & you/a: plain");
+    cr_assert_eq(atomic_load(&observer_counters(f.observer)->volumes_refused), 1);
+    observer_free(f.observer);
+    (void)fflush(stderr);
+    char line[2048];
+    cr_assert_not_null(fgets(line, sizeof line, cr_get_redirected_stderr()));
+    cr_assert_not_null(strstr(line, "namespace 'me & you' cannot have volumes of a run"), "%s",
+                       line);
+}
+
 /* Messages on topics where they do not belong are skipped. */
 Test(observer, wrong_topics)
 {
