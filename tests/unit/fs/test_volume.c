@@ -19,6 +19,15 @@ int __wrap_tree_batch_commit(struct tree *tree)
     return -EIO;
 }
 
+int __wrap_store_demote(struct store *store, uint64_t ino, uint64_t old_version);
+int __real_store_demote(struct store *store, uint64_t ino, uint64_t old_version);
+static atomic_bool demote_fails;
+
+int __wrap_store_demote(struct store *store, uint64_t ino, uint64_t old_version)
+{
+    return atomic_load(&demote_fails) ? -EIO : __real_store_demote(store, ino, old_version);
+}
+
 TestSuite(volume, .init = setup, .fini = teardown, .timeout = 60);
 
 /* A new volume has its root and its limit, one opener at a time, and is not made twice. */
@@ -439,6 +448,30 @@ Test(volume, demoted_by_publish)
     cr_assert_eq(change(replica, keep).error, 0);
     cr_assert(!file_exists("home", ino, version));
     volume_free(replica);
+    volume_free(home);
+}
+
+/* If the copy that others draw from cannot be put aside, the entry does not count as applied; the next start does both. */
+Test(volume, demotion_fails)
+{
+    struct fake fake = {0};
+    struct volume *home = create_and_open();
+    struct volume *replica = install_empty(&fake, home);
+    uint64_t ino = write_file(home, "f", "first");
+    uint64_t version = publish(home, ino, 5, REQUEST_LAST_CLOSE).index;
+    catch_up(home, replica);
+    cr_assert_eq(change(replica, (struct request){.kind = REQUEST_OPEN_WRITE, .ino = ino}).error,
+                 0);
+    atomic_store(&demote_fails, true);
+    cr_assert_eq(publish(replica, ino, 9, REQUEST_INCOMPLETE).error, -EIO);
+    atomic_store(&demote_fails, false);
+    cr_assert_eq(get(home, ino).version, version);
+    cr_assert_eq(change(home, make_request("d", S_IFDIR | 0700)).error, -EIO);
+    volume_free(replica);
+    volume_free(home);
+    home = open_as("home", HOME, NULL);
+    cr_assert_eq(get(home, ino).keeper.n, OTHER.n);
+    cr_assert(!file_exists("home", ino, 0) && file_exists("home", ino, version));
     volume_free(home);
 }
 
