@@ -34,16 +34,25 @@ void serve_cancel(struct transfer *t, struct conn *conn)
         if (!conn || serving->conn == conn)
             atomic_store(&serving->is_cancelled, true);
     }
+    for (unsigned i = 0; i < EARLY_CANCELS_MAX; i++) {
+        if (t->early_cancels[i].conn == conn)
+            t->early_cancels[i].conn = NULL;
+    }
 }
 
+/* A CANCEL is of a class that overtakes the FETCH it is about: then it is kept for it. */
 static void cancel_one(struct transfer *t, struct conn *conn, uint64_t id)
 {
     SCOPED_LOCK(&t->lock);
     list_for_each(serving, &t->servings, struct serving, link)
     {
-        if (serving->conn == conn && serving->id == id)
-            atomic_store(&serving->is_cancelled, true);
+        if (serving->conn != conn || serving->id != id)
+            continue;
+        atomic_store(&serving->is_cancelled, true);
+        return;
     }
+    t->early_cancels[t->next_early_cancel] = (struct early_cancel){conn, id};
+    t->next_early_cancel = (t->next_early_cancel + 1) % EARLY_CANCELS_MAX;
 }
 
 void serve_on_cancel(void *ctx, struct conn *conn, const struct frame *frame)
@@ -61,6 +70,10 @@ static void list_serving(struct transfer *t, struct serving *serving)
 {
     SCOPED_LOCK(&t->lock);
     list_append(&t->servings, &serving->link);
+    for (unsigned i = 0; i < EARLY_CANCELS_MAX; i++) {
+        if (t->early_cancels[i].conn == serving->conn && t->early_cancels[i].id == serving->id)
+            atomic_store(&serving->is_cancelled, true);
+    }
 }
 
 static void unlist_serving(struct transfer *t, struct serving *serving)

@@ -12,6 +12,7 @@
 /* A frame of ours waits this long for room in a connection. */
 #define SEND_NS (30 * 1000000000LL)
 #define SOURCES_MAX 64
+#define EARLY_CANCELS_MAX 64
 
 /* One FETCH being served. */
 struct serving {
@@ -19,6 +20,11 @@ struct serving {
     struct conn *conn; /* only compared */
     uint64_t id;
     atomic_bool is_cancelled;
+};
+
+struct early_cancel {
+    struct conn *conn; /* only compared; forgotten when it closes */
+    uint64_t id;
 };
 
 struct bad_source {
@@ -45,6 +51,8 @@ struct transfer {
     struct mutex lock; /* leaf */
     struct readahead readahead;
     struct list servings;
+    struct early_cancel early_cancels[EARLY_CANCELS_MAX]; /* ring */
+    unsigned next_early_cancel;
     struct bad_source bad_sources[SOURCES_MAX]; /* the last one is everybody else's */
     unsigned n_bad_sources;
     unsigned n_inside; /* calls of transfer_fetch and handlers under way */

@@ -124,8 +124,8 @@ static inline void host_start_peers(struct test_host *host)
 {
     char ca[256], cert[256], key[256];
     (void)snprintf(ca, sizeof ca, "%s/pki/ca.pem", hosts_dir);
-    (void)snprintf(cert, sizeof cert, "%s/pki/%s.pem", hosts_dir, host->name);
-    (void)snprintf(key, sizeof key, "%s/pki/%s.key", hosts_dir, host->name);
+    (void)snprintf(cert, sizeof cert, "%s/pki/%.15s.pem", hosts_dir, host->name);
+    (void)snprintf(key, sizeof key, "%s/pki/%.15s.key", hosts_dir, host->name);
     struct peers_options options = {
         .name = host->name,
         .listen = "127.0.0.1:0",
