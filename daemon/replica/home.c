@@ -400,7 +400,7 @@ static int promote(struct home *home, struct conn *conn, bool *ret_was_alone, ui
 static int on_promote(struct home *home, struct conn *conn, const struct frame *frame)
 {
     Whiskfs__PromoteReply reply = WHISKFS__PROMOTE_REPLY__INIT;
-    bool was_alone;
+    bool was_alone = false;
     int r = promote(home, conn, &was_alone, &reply.index);
     if (r < 0)
         return r;
