@@ -115,6 +115,23 @@ static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
     return r;
 }
 
+static bool note_one(void *ctx, const struct inode *inode)
+{
+    bool *is_any = ctx;
+    (void)inode;
+    *is_any = true;
+    return false;
+}
+
+/* An earlier life of this host may have left files open, also when its directory is gone. */
+static bool has_left_files_open(struct attachment *attachment)
+{
+    struct tree *tree = volume_tree(attachment->volume);
+    bool is_any = false;
+    return tree_each_writer(tree, attachment->options->env->self, note_one, &is_any) < 0 ||
+           tree_each_held(tree, attachment->options->env->self, note_one, &is_any) < 0 || is_any;
+}
+
 int attachment_join(struct attachment *attachment, int64_t deadline_ns)
 {
     struct volume *volume;
@@ -124,7 +141,9 @@ int attachment_join(struct attachment *attachment, int64_t deadline_ns)
         return r;
     atomic_store(&attachment->volume, volume);
     r = member_start(attachment->member, attachment->volume, deadline_ns);
-    return r == 0 && is_known ? volume_resume(attachment->volume) : r;
+    if (r == 0 && (is_known || has_left_files_open(attachment)))
+        r = volume_resume(attachment->volume);
+    return r;
 }
 
 /* ---- the mount ---- */
