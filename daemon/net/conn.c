@@ -154,9 +154,9 @@ static int wait_for_room(struct conn *conn, const struct out_frame *frame, int64
             return frame->size <= OWN_FRAMES_MAX && conn->outbox.bytes[frame->class] < (8u << 20)
                        ? 0
                        : -ETIMEDOUT;
-        conn->n_waiting_for_room++;
+        conn->n_waiting_for_room[frame->class]++;
         bool in_time = cond_wait_until(&conn->room, &conn->lock, deadline_ns);
-        conn->n_waiting_for_room--;
+        conn->n_waiting_for_room[frame->class]--;
         if (!in_time && clock_mono_ns() >= deadline_ns)
             return -ETIMEDOUT;
     }

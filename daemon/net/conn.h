@@ -132,7 +132,7 @@ struct conn {
     /* under lock */
     struct outbox outbox;
     struct cond room; /* there may be room in the outbox, or it is closed */
-    unsigned n_waiting_for_room;
+    unsigned n_waiting_for_room[FRAME_N_CLASSES];
     struct call *calls; /* by id */
     uint64_t last_id;
     bool is_closing; /* nothing more is queued */
@@ -142,6 +142,7 @@ struct conn {
     /* owned by the thread */
     int fd;
     struct tls_link *tls;
+    bool more_follows;   /* of the same frame, at once */
     bool send_blocked;   /* the socket took no more */
     bool is_stalled;     /* a frame waits for a worker: nothing is read */
     bool has_last_word;  /* an Error is queued that says why it ends */

@@ -13,7 +13,8 @@
 static ssize_t io_send(void *ctx, const void *data, size_t size)
 {
     struct conn *conn = ctx;
-    ssize_t n = send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    int more = conn->more_follows ? MSG_MORE : 0;
+    ssize_t n = send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT | more);
     if (n >= 0)
         return n;
     if (errno == EINTR || errno == EAGAIN) {
@@ -46,6 +47,15 @@ static void count_sent(struct conn *conn, const struct out_frame *frame)
                                   memory_order_relaxed);
 }
 
+static bool is_room_wanted(const struct conn *conn)
+{
+    for (unsigned c = 0; c < FRAME_N_CLASSES; c++)
+        if (conn->n_waiting_for_room[c] > 0 &&
+            outbox_is_half_empty(&conn->outbox, (enum frame_class)c))
+            return true;
+    return false;
+}
+
 /* Takes from the outbox: small frames as long as they fit a record, or one large one. */
 static void take_frames(struct conn *conn, struct list *ret_small, struct out_frame **ret_large)
 {
@@ -58,7 +68,7 @@ static void take_frames(struct conn *conn, struct list *ret_small, struct out_fr
     }
     /* The next one is large, or does not fit this record: large ones follow the record at once. */
     *ret_large = left == RECORD_BYTES ? outbox_pop(&conn->outbox, SIZE_MAX) : NULL;
-    if (conn->n_waiting_for_room > 0)
+    if (is_room_wanted(conn))
         cond_broadcast(&conn->room);
 }
 
@@ -97,7 +107,10 @@ static int write_next(struct conn *conn)
     if (conn->out.sent < conn->out.size)
         return write_some(conn, conn->out.data, conn->out.size, &conn->out.sent);
     struct out_frame *large = conn->out.large;
+    /* Records of one frame go into as few packets as they fill, without waiting behind its last. */
+    conn->more_follows = large->size - large->sent > RECORD_BYTES;
     int r = write_some(conn, large->data, large->size, &large->sent);
+    conn->more_follows = false;
     if (r == 0 && large->sent == large->size) {
         frame_pool_put(&conn->peers->pool, large);
         conn->out.large = NULL;

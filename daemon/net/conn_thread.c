@@ -133,11 +133,12 @@ static bool has_output(const struct conn *conn)
     return conn->out.sent < conn->out.size || conn->out.large;
 }
 
-/* False: there is something to do first. */
+/* False: there is something to do first. Reading has come to its end when this is called. */
 static bool fall_asleep(struct conn *conn)
 {
     SCOPED_LOCK(&conn->lock);
-    if (conn->is_closing || (!has_output(conn) && !outbox_is_empty(&conn->outbox)))
+    bool may_send = has_output(conn) ? !conn->send_blocked : !outbox_is_empty(&conn->outbox);
+    if (conn->is_closing || may_send)
         return false;
     conn->is_asleep = true;
     return true;
@@ -215,7 +216,7 @@ static int turn(struct conn *conn)
         return r;
     if (conn_is_closing(conn))
         return -EPIPE;
-    if (!sent && !received)
+    if (in == -EAGAIN)
         sleep_until_needed(conn);
     return 0;
 }

@@ -96,6 +96,11 @@ bool outbox_has_room(const struct outbox *outbox, enum frame_class class, size_t
     return list_empty(&outbox->queues[class]) || outbox->bytes[class] + size <= bounds[class];
 }
 
+bool outbox_is_half_empty(const struct outbox *outbox, enum frame_class class)
+{
+    return outbox->bytes[class] <= bounds[class] / 2;
+}
+
 void outbox_push(struct outbox *outbox, struct out_frame *frame)
 {
     list_append(&outbox->queues[frame->class], &frame->link);

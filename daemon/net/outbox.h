@@ -54,6 +54,8 @@ void outbox_init(struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox);
 /* Would a frame of this size be within the class's bound? One frame always fits an empty queue. */
 bool outbox_has_room(const struct outbox *outbox, enum frame_class class, size_t size);
+/* Time to wake those who wait for room: not for each frame, since waking costs more than queueing. */
+bool outbox_is_half_empty(const struct outbox *outbox, enum frame_class class);
 void outbox_push(struct outbox *outbox, struct out_frame *frame);
 /* The next to send, or NULL: empty, or the next is larger than max_size (then it stays the next). */
 struct out_frame *outbox_pop(struct outbox *outbox, size_t max_size);
