@@ -4,16 +4,26 @@
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/log.h"
 
 #define WORKERS_FIRST 2
+#define WAKE_AGAIN_NS (10 * NS_PER_MS)
+
+/* Interrupts a thread that waits for a request; it has no other effect. (Cancelling the thread would do too, but leaves
+ * sanitizers with stacks that were never unwound.) */
+#define WAKE_SIGNAL (SIGRTMAX - 1)
 
 struct worker {
     struct workers *pool;
     pthread_t thread;
+    _Atomic bool is_waiting; /* for a request */
+    bool is_done;            /* under the pool's lock */
     struct fuse_buf request;
     void *buffer; /* for replies with data; recycled, since first touch of memory is slow */
     size_t buffer_size;
@@ -75,44 +85,69 @@ static int kernel_workers_add(struct workers *pool)
     return 0;
 }
 
-/* Cancellation is open only while the thread waits for a request, when it owns nothing but its buffer. */
 static int receive(struct worker *worker)
 {
-    int state;
+    struct workers *pool = worker->pool;
 
-    atomic_fetch_add(&worker->pool->n_idle, 1);
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
-    int r = fuse_session_receive_buf(worker->pool->fuse, &worker->request);
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    if (atomic_fetch_sub(&worker->pool->n_idle, 1) == 1 && r > 0 && kernel_workers_add(worker->pool) < 0)
+    atomic_fetch_add(&pool->n_idle, 1);
+    atomic_store(&worker->is_waiting, true);
+    int r =
+        atomic_load(&pool->stopping) ? 0 : fuse_session_receive_buf(pool->fuse, &worker->request);
+    atomic_store(&worker->is_waiting, false);
+    if (atomic_fetch_sub(&pool->n_idle, 1) == 1 && r > 0 && kernel_workers_add(pool) < 0)
         log_debug("fuse", "cannot add a thread: going on with those there are");
     return r;
+}
+
+static void process(struct worker *worker)
+{
+    struct fuse_in_header header;
+
+    memcpy(&header, worker->request.mem, sizeof header);
+    this_unique = header.unique;
+    fuse_session_process_buf(worker->pool->fuse, &worker->request);
 }
 
 static void *worker_main(void *arg)
 {
     struct worker *worker = arg;
-    struct fuse_in_header header;
+    sigset_t wake;
+    int r;
 
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    sigemptyset(&wake);
+    sigaddset(&wake, WAKE_SIGNAL);
+    (void)pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
     this_worker = worker;
-    for (;;) {
-        int r = receive(worker);
-        if (r == -EINTR || r == -EAGAIN)
-            continue;
-        if (r <= 0)
-            return NULL;
-        memcpy(&header, worker->request.mem, sizeof header);
-        this_unique = header.unique;
-        fuse_session_process_buf(worker->pool->fuse, &worker->request);
+    while ((r = receive(worker)) > 0 || r == -EINTR || r == -EAGAIN) {
+        if (r > 0)
+            process(worker);
     }
+    SCOPED_LOCK(&worker->pool->lock);
+    worker->is_done = true;
+    cond_signal(&worker->pool->changed);
+    return NULL;
+}
+
+static void wake(int signal UNUSED)
+{
+}
+
+static void install_wake(void)
+{
+    const struct sigaction action = {.sa_handler = wake}; /* no SA_RESTART: that is the point */
+
+    (void)sigaction(WAKE_SIGNAL, &action, NULL);
 }
 
 int kernel_workers_start(struct workers *pool, struct fuse_session *fuse, unsigned max)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    CHECK(pthread_once(&once, install_wake) == 0);
     pool->fuse = fuse;
     pool->max = MIN(max, WORKERS_MAX);
     mutex_init(&pool->lock, LOCK_leaf);
+    cond_init(&pool->changed);
     for (unsigned i = 0; i < WORKERS_FIRST; i++) {
         int r = kernel_workers_add(pool);
         if (r < 0)
@@ -121,20 +156,40 @@ int kernel_workers_start(struct workers *pool, struct fuse_session *fuse, unsign
     return 0;
 }
 
+/* Wakes who waits. True: all have ended. */
+static bool wake_all_locked(struct workers *pool)
+{
+    bool all_done = true;
+
+    for (unsigned i = 0; i < pool->n; i++) {
+        all_done = all_done && pool->all[i]->is_done;
+        if (!pool->all[i]->is_done && atomic_load(&pool->all[i]->is_waiting))
+            (void)pthread_kill(pool->all[i]->thread, WAKE_SIGNAL);
+    }
+    return all_done;
+}
+
+/* A signal that comes just before its thread waits is lost, so it is sent again. */
+static void wait_all_done(struct workers *pool)
+{
+    SCOPED_LOCK(&pool->lock);
+
+    pool->stopping = true;
+    while (!wake_all_locked(pool))
+        (void)!cond_wait_until(&pool->changed, &pool->lock, clock_mono_ns() + WAKE_AGAIN_NS);
+}
+
 void kernel_workers_stop(struct workers *pool)
 {
     if (!pool->fuse)
         return;
-    {
-        SCOPED_LOCK(&pool->lock);
-        pool->stopping = true;
-    }
-    for (unsigned i = 0; i < pool->n; i++)
-        (void)pthread_cancel(pool->all[i]->thread);
+    wait_all_done(pool);
     for (unsigned i = 0; i < pool->n; i++) {
         thread_join(pool->all[i]->thread);
         worker_free(pool->all[i]);
     }
     pool->n = 0;
+    pool->fuse = NULL;
+    cond_done(&pool->changed);
     mutex_done(&pool->lock);
 }

@@ -24,7 +24,8 @@ struct workers {
     struct mutex lock;               /* leaf */
     struct worker *all[WORKERS_MAX]; /* under lock */
     unsigned n;
-    bool stopping;
+    struct cond changed; /* one has ended */
+    _Atomic bool stopping;
     _Atomic unsigned n_idle;
 };
 

@@ -60,7 +60,8 @@ static void remount(void)
 /* What was written is what is read, before and after a remount, and publishing follows close. */
 Test(session, bytes_survive_a_remount)
 {
-    char *data = pattern(3 * MIB + 17, 1), *again = malloc(4 * MIB);
+    AUTO_FREE char *data = pattern(3 * MIB + 17, 1);
+    AUTO_FREE char *again = malloc(4 * MIB);
     put_file(HOST, "f", data, 3 * MIB + 17);
     cr_assert_eq(inode_of("f").size, 3 * MIB + 17, "close publishes");
     cr_assert_eq(inode_of("f").keeper.n, HOST->self.n);
@@ -80,7 +81,8 @@ Test(session, complete_files_are_passed_through)
 {
     if (!session_has_passthrough(HOST->session))
         cr_skip("the kernel has no passthrough");
-    char *data = pattern(MIB, 2), *again = malloc(MIB);
+    AUTO_FREE char *data = pattern(MIB, 2);
+    AUTO_FREE char *again = malloc(MIB);
     put_file(HOST, "f", data, MIB);
     cr_assert_eq(get_file(HOST, "f", again, MIB), MIB);
     const struct session_counters *c = session_counters(HOST->session);
@@ -246,7 +248,8 @@ Test(session, large_directories)
 /* Holes, reserved space, zeroed ranges; what the backing file knows of them is answered. */
 Test(session, allocation)
 {
-    char *data = pattern(MIB, 3), *again = malloc(2 * MIB);
+    AUTO_FREE char *data = pattern(MIB, 3);
+    AUTO_FREE char *again = malloc(2 * MIB);
     put_file(HOST, "f", data, MIB);
     int fd = open(path_on(HOST, "f"), O_RDWR);
     cr_assert_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 8192), 0);
@@ -269,7 +272,8 @@ Test(session, allocation)
 /* copy_file_range between two files and within one. */
 Test(session, copying_ranges)
 {
-    char *data = pattern(MIB, 4), *again = malloc(2 * MIB);
+    AUTO_FREE char *data = pattern(MIB, 4);
+    AUTO_FREE char *again = malloc(2 * MIB);
     put_file(HOST, "a", data, MIB);
     int from = open(path_on(HOST, "a"), O_RDONLY),
         to = open(path_on(HOST, "b"), O_CREAT | O_RDWR, 0644);
@@ -373,7 +377,7 @@ Test(session, set_id_bits_are_killed)
 static void fill_volume(bool passthrough)
 {
     one_host(32 * MIB, passthrough);
-    char *data = pattern(MIB, 5);
+    AUTO_FREE char *data = pattern(MIB, 5);
     struct statvfs st;
     size_t written = 0;
     ssize_t n;
@@ -413,7 +417,8 @@ Test(session_daemon, limit_is_exact_without_passthrough)
 Test(session_daemon, everything_through_the_daemon)
 {
     one_host(10ULL << 30, false);
-    char *data = pattern(2 * MIB, 6), *again = malloc(2 * MIB);
+    AUTO_FREE char *data = pattern(2 * MIB, 6);
+    AUTO_FREE char *again = malloc(2 * MIB);
     put_file(HOST, "f", data, 2 * MIB);
     cr_assert_eq(get_file(HOST, "f", again, 2 * MIB), 2 * MIB);
     cr_assert_eq(memcmp(data, again, 2 * MIB), 0);

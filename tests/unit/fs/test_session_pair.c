@@ -67,7 +67,8 @@ Test(pair, attributes_follow_at_once)
 /* Closed here, read there: bytes are drawn when they are read, and a complete file is passed through after. */
 Test(pair, content_is_drawn)
 {
-    char *data = pattern(3 * MIB + 5, 1), *again = malloc(4 * MIB);
+    AUTO_FREE char *data = pattern(3 * MIB + 5, 1);
+    AUTO_FREE char *again = malloc(4 * MIB);
     put_file(HOME, "f", data, 3 * MIB + 5);
     wait_closed("f");
     const struct session_counters *c = session_counters(AWAY->session);
@@ -92,7 +93,9 @@ Test(pair, content_is_drawn)
 /* A new version is a new node: the next open has it, the old descriptor and the old map keep theirs. */
 Test(pair, old_descriptors_keep_their_version)
 {
-    char *old = pattern(MIB, 1), *new = pattern(MIB + 9, 2), *again = malloc(2 * MIB);
+    AUTO_FREE char *old = pattern(MIB, 1);
+    AUTO_FREE char *new = pattern(MIB + 9, 2);
+    AUTO_FREE char *again = malloc(2 * MIB);
     struct stat before, after, st;
     put_file(HOME, "f", old, MIB);
     wait_closed("f");
@@ -132,7 +135,8 @@ Test(pair, writing_in_turns)
 /* A file that was drawn only in part is changed in its middle: the rest is still the other host's. */
 Test(pair, partial_files_are_written)
 {
-    char *data = pattern(2 * MIB, 3), *again = malloc(2 * MIB);
+    AUTO_FREE char *data = pattern(2 * MIB, 3);
+    AUTO_FREE char *again = malloc(2 * MIB);
     put_file(HOME, "f", data, 2 * MIB);
     wait_closed("f");
     int fd = open(path_on(AWAY, "f"), O_RDWR);
@@ -180,7 +184,8 @@ Test(pair, removed_elsewhere_while_open)
 /* A read that nobody can serve is an error in bounded time, never zeros; when it can be served again it works. */
 Test(pair, unreachable_bytes_are_errors)
 {
-    char buffer[8] = "", *data = pattern(MIB, 4);
+    char buffer[8] = "";
+    AUTO_FREE char *data = pattern(MIB, 4);
     put_file(HOME, "f", data, MIB);
     wait_closed("f");
     fetch_error = -EHOSTUNREACH;
