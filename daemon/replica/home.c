@@ -164,6 +164,17 @@ static uint64_t last_index_of(struct span entries)
     return last;
 }
 
+/* False: the follower has joined anew meanwhile, or is gone. */
+static bool move_sent(struct home *home, const struct push *push, uint64_t from, uint64_t to)
+{
+    SCOPED_LOCK(&home->lock);
+    struct follower *follower = followers_find(&home->followers, push->host);
+    if (!follower || follower->link != push->conn || follower->sent != from)
+        return false;
+    follower->sent = to;
+    return true;
+}
+
 static int push_batch(struct home *home, const struct push *push)
 {
     size_t used;
@@ -171,30 +182,17 @@ static int push_batch(struct home *home, const struct push *push)
     if (r < 0)
         return r;
     struct span raw = {home->batch, used};
+    uint64_t last = last_index_of(raw);
     Whiskfs__Entries message = WHISKFS__ENTRIES__INIT;
     message.volume = home->name;
+    /* Noted before it is sent: the acknowledgement may be back before conn_send returns. */
+    if (!move_sent(home, push, push->from - 1, last))
+        return 0;
     r = conn_send(push->conn, FRAME_CONTROL, FRAME_ENTRIES, 0, &message.base, raw,
                   clock_mono_ns() + PUSH_SEND_NS);
     if (r < 0)
-        return r;
-    SCOPED_LOCK(&home->lock);
-    struct follower *follower = followers_find(&home->followers, push->host);
-    if (follower && follower->link == push->conn && follower->sent + 1 == push->from)
-        follower->sent = last_index_of(raw);
-    return 0;
-}
-
-static void forget_conn(struct home *home, struct conn *conn)
-{
-    SCOPED_LOCK(&home->lock);
-    for (size_t i = home->followers.n; i-- > 0;) {
-        struct follower *follower = &home->followers.all[i];
-        if (follower->link != conn)
-            continue;
-        unlink_follower(follower);
-        if (!follower->is_member)
-            followers_remove(&home->followers, follower->host);
-    }
+        (void)!move_sent(home, push, last, push->from - 1);
+    return r;
 }
 
 static void *push_main(void *arg)
