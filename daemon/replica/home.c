@@ -195,6 +195,19 @@ static int push_batch(struct home *home, const struct push *push)
     return r;
 }
 
+static void forget_conn(struct home *home, struct conn *conn)
+{
+    SCOPED_LOCK(&home->lock);
+    for (size_t i = home->followers.n; i-- > 0;) {
+        struct follower *follower = &home->followers.all[i];
+        if (follower->link != conn)
+            continue;
+        unlink_follower(follower);
+        if (!follower->is_member)
+            followers_remove(&home->followers, follower->host);
+    }
+}
+
 static void *push_main(void *arg)
 {
     struct home *home = arg;
