@@ -215,13 +215,23 @@ static int run_detach(void *ctx, const json_t *arguments, struct control_call *c
 
 /* ---- prefetch ---- */
 
+struct drawing {
+    struct volumes *volumes;
+    const char *name;
+    struct control_call *call;
+};
+
+/* Stops when the client is gone or the volume is to be closed. */
 static bool report_draw(void *ctx, const struct draw_progress *progress)
 {
-    return control_progress(ctx, json_pack("{s:I, s:I, s:I, s:I}", "bytes",
-                                           (json_int_t)progress->done_bytes, "total_bytes",
-                                           (json_int_t)progress->total_bytes, "files",
-                                           (json_int_t)progress->done_files, "total_files",
-                                           (json_int_t)progress->total_files));
+    const struct drawing *drawing = ctx;
+    if (!volumes_is_wanted(drawing->volumes, drawing->name))
+        return false;
+    return control_progress(
+        drawing->call,
+        json_pack("{s:I, s:I, s:I, s:I}", "bytes", (json_int_t)progress->done_bytes, "total_bytes",
+                  (json_int_t)progress->total_bytes, "files", (json_int_t)progress->done_files,
+                  "total_files", (json_int_t)progress->total_files));
 }
 
 static int find_files(struct volume *volume, const json_t *paths, struct control_call *call,
@@ -244,6 +254,7 @@ static int draw(struct host *host, const char *name, struct volume *volume, cons
                 struct control_call *call, struct draw_progress *ret_progress)
 {
     struct ino_list list = {0};
+    struct drawing drawing = {host->volumes, name, call};
     int r = find_files(volume, paths, call, &list);
     if (r == 0) {
         const struct draw all = {
@@ -253,7 +264,7 @@ static int draw(struct host *host, const char *name, struct volume *volume, cons
             .n_inos = list.n,
             .class = FETCH_PREFETCH,
             .report = report_draw,
-            .ctx = call,
+            .ctx = &drawing,
         };
         r = transfer_draw(host->transfer, &all, ret_progress);
         if (r < 0)

@@ -194,10 +194,17 @@ static bool is_stopping(struct hints *hints)
     return hints->is_stopping;
 }
 
+struct drawing {
+    struct hints *hints;
+    const char *volume;
+};
+
 static bool go_on(void *ctx, const struct draw_progress *progress)
 {
+    const struct drawing *drawing = ctx;
     (void)progress;
-    return !is_stopping(ctx);
+    return !is_stopping(drawing->hints) &&
+           volumes_is_wanted(drawing->hints->options.volumes, drawing->volume);
 }
 
 /* Draws what was published since the last look. */
@@ -211,13 +218,14 @@ static void draw_for(struct hints *hints, struct hint *hint)
     uint64_t index = volume_applied(volume);
     if (index > hint->drawn_index && hint->drawn_bytes < hints->options.budget_bytes) {
         struct draw_progress progress = {0};
+        struct drawing drawing = {hints, hint->volume};
         const struct draw draw = {
             .volume_name = hint->volume,
             .volume = volume,
             .budget_bytes = hints->options.budget_bytes - hint->drawn_bytes,
             .class = FETCH_PREFETCH,
             .report = go_on,
-            .ctx = hints,
+            .ctx = &drawing,
         };
         int r = transfer_draw(hints->options.transfer, &draw, &progress);
         hint->drawn_index = index;

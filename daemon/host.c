@@ -9,6 +9,7 @@
 #include "daemon/hints.h"
 #include "daemon/http.h"
 #include "daemon/kafka/directory.h"
+#include "daemon/keeper.h"
 #include "daemon/membership_static.h"
 #include "daemon/openwhisk/events.h"
 #include "daemon/transfer/transfer.h"
@@ -132,6 +133,12 @@ static int start_hints(struct host *host)
     return r < 0 ? fail(r, "start", "prefetch") : 0;
 }
 
+static int start_keeper(struct host *host)
+{
+    int r = keeper_new(host->volumes, &host->keeper);
+    return r < 0 ? fail(r, "start the keeper of", "files") : 0;
+}
+
 /* From here on other hosts are answered. */
 static int open_doors(struct host *host)
 {
@@ -142,7 +149,10 @@ static int open_doors(struct host *host)
     if (r < 0)
         return fail(r, "open the volumes in", host->config->state);
     r = hints_start(host->hints);
-    return r < 0 ? fail(r, "start", "prefetch") : 0;
+    if (r < 0)
+        return fail(r, "start", "prefetch");
+    r = keeper_start(host->keeper);
+    return r < 0 ? fail(r, "start the keeper of", "files") : 0;
 }
 
 static void on_activation(void *ctx, const struct ow_activation *activation,
@@ -211,8 +221,8 @@ static int start_control(struct host *host)
 int host_start(const struct config *config, struct host **ret_host)
 {
     static int (*const parts[])(struct host * host) = {
-        start_settings, start_membership, start_peers,  start_volumes, start_transfer,
-        start_hints,    open_doors,       start_events, start_http,    start_control,
+        start_settings, start_membership, start_peers,  start_volumes, start_transfer, start_hints,
+        start_keeper,   open_doors,       start_events, start_http,    start_control,
     };
     struct host *host = calloc(1, sizeof *host);
     if (!host)
@@ -237,12 +247,15 @@ void host_stop(struct host *host)
     events_free(host->events);
     if (host->hints)
         hints_stop(host->hints);
+    if (host->keeper)
+        keeper_stop(host->keeper);
     if (host->volumes)
         volumes_stop(host->volumes);
     if (host->transfer)
         transfer_stop(host->transfer);
     if (host->peers)
         peers_stop(host->peers);
+    keeper_free(host->keeper);
     hints_free(host->hints);
     transfer_free(host->transfer);
     volumes_free(host->volumes);

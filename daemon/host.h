@@ -11,6 +11,7 @@
 struct events;
 struct http;
 struct hints;
+struct keeper;
 struct transfer;
 
 struct host {
@@ -21,6 +22,7 @@ struct host {
     struct volumes *volumes;
     struct transfer *transfer;
     struct hints *hints;
+    struct keeper *keeper;
     struct events *events; /* NULL: [openwhisk] is off */
     struct http *http;     /* NULL: [host] metrics is empty */
     struct control *control;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/hints.h"
+#include "daemon/keeper.h"
 #include "daemon/openwhisk/events.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
@@ -19,6 +20,7 @@ struct snapshot {
     bool is_connected;
     const struct transfer_counters *transfer;
     const struct hints_counters *hints;
+    const struct keeper_counters *keeper;
     const struct observer_counters *observer; /* or NULL */
 };
 
@@ -63,6 +65,7 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     s->is_connected = host->membership->ops->connected(host->membership);
     s->transfer = transfer_counters(host->transfer);
     s->hints = hints_counters(host->hints);
+    s->keeper = keeper_counters(host->keeper);
     s->observer = host->events ? events_counters(host->events) : NULL;
     s->up_s = (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S;
     return true;

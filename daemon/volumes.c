@@ -183,6 +183,30 @@ void volumes_put(void *ctx, struct volume *volume)
     CHECK(!"a volume that was found is attached until it is put");
 }
 
+bool volumes_is_wanted(struct volumes *volumes, const char *name)
+{
+    SCOPED_LOCK(&volumes->lock);
+    const struct entry *entry = find_entry(volumes, name);
+    return entry && entry->attachment && !entry->is_closing && !volumes->is_stopping;
+}
+
+int volumes_positions(struct volumes *volumes, struct volume_position *ret_positions, int max)
+{
+    int n = 0;
+    SCOPED_LOCK(&volumes->lock);
+    for (struct entry *entry = volumes->entries; entry; entry = entry->hh.next) {
+        struct volume *volume = NULL;
+        if (entry->attachment && !entry->is_closing)
+            volume = attachment_volume(entry->attachment);
+        if (volume && n < max) {
+            (void)snprintf(ret_positions[n].name, sizeof ret_positions[n].name, "%s", entry->name);
+            ret_positions[n].applied = volume_applied(volume);
+        }
+        n += volume != NULL;
+    }
+    return n;
+}
+
 /* ---- who is the home ---- */
 
 static int ask_host(struct volumes *volumes, const struct member_host *host, const char *name,

@@ -59,6 +59,15 @@ MUST_USE int volumes_remove(struct volumes *volumes, const char *name, bool forc
 /* An open volume by name, or NULL; put it soon: stopping waits for it. */
 struct volume *volumes_find(void *volumes, const char *name);
 void volumes_put(void *volumes, struct volume *volume);
+/* False: the volume is to be closed. Who works on it for long asks now and then, and puts it soon. */
+bool volumes_is_wanted(struct volumes *volumes, const char *name);
+
+/* Where the logs of the open volumes stand. Copies at most max; returns how many there are. */
+struct volume_position {
+    char name[VOLUME_NAME_MAX_BYTES + 1];
+    uint64_t applied;
+};
+int volumes_positions(struct volumes *volumes, struct volume_position *ret_positions, int max);
 
 struct volume_status {
     char name[VOLUME_NAME_MAX_BYTES + 1];
