@@ -232,9 +232,11 @@ static int dial_error(int error)
     return error == -EACCES || error == -ETIMEDOUT ? error : -EHOSTUNREACH;
 }
 
-static void note_failure_locked(struct conn *conn, int error) REQUIRES(conn->peers->lock)
+static void note_failure_locked(struct peers *peers, struct conn *conn, int error)
+    REQUIRES(peers->lock)
 {
     struct peer *peer = conn->peer;
+    mutex_assert_held(&peers->lock);
     peer->dial_error = dial_error(error);
     peer->dial_again_ns = clock_mono_ns() + DIAL_DAMPING_NS;
     atomic_fetch_add(&peer->failures, 1);
@@ -252,7 +254,7 @@ void peers_ended(struct peers *peers, struct conn *conn, int error)
     list_remove(&conn->in_peer);
     conn->peer->n_conns--;
     if (conn->is_dialler && !was_ready)
-        note_failure_locked(conn, error);
+        note_failure_locked(peers, conn, error);
     cond_broadcast(&conn->peer->changed);
 }
 
@@ -352,7 +354,7 @@ static void undo_dial(struct peers *peers, struct conn *conn, int error)
         list_remove(&conn->in_peer);
         peers->n_conns--;
         conn->peer->n_conns--;
-        note_failure_locked(conn, error);
+        note_failure_locked(peers, conn, error);
         cond_broadcast(&conn->peer->changed);
     }
     conn_put(conn);

@@ -257,8 +257,9 @@ Test(frame, names_and_replies)
 /* errno survives the trip; what the table lacks becomes EIO. */
 Test(errors, table)
 {
-    static const int known[] = {EPERM,  ENOENT, EIO,    EEXIST,    ENOTDIR,      EISDIR, ENOSPC,
-                                ESTALE, EBUSY,  ENOSYS, ETIMEDOUT, EHOSTUNREACH, EDQUOT, ENOTEMPTY};
+    static const int known[] = {EPERM,     ENOENT,       EIO,    EEXIST,    ENOTDIR,
+                                EISDIR,    ENOSPC,       ESTALE, EBUSY,     ENOSYS,
+                                ETIMEDOUT, EHOSTUNREACH, EDQUOT, ENOTEMPTY, ENOTCONN};
     for (size_t i = 0; i < N_ELEMENTS(known); i++) {
         cr_assert_eq(errno_of_wire_code(wire_code_of_errno(known[i])), -known[i]);
         cr_assert_eq(wire_code_of_errno(-known[i]), wire_code_of_errno(known[i]));
