@@ -144,25 +144,28 @@ static int keep_content(struct look *look, struct content *content, const struct
     return r < 0 ? r : say_kept(look, inode);
 }
 
+/* A newer version, another keeper, or the file is gone. The log has moved then, so there will be another look. */
+static bool is_overtaken(struct look *look, const struct inode *tried)
+{
+    struct inode inode;
+    int r = tree_get(volume_tree(look->volume), tried->ino, &inode);
+    return r == -ENOENT || (r == 0 && inode.version != tried->version);
+}
+
 /* The state now, not when the index was read: that may be long ago. */
 static int keep_file(struct look *look, uint64_t ino)
 {
     struct inode inode;
     int r = tree_get(volume_tree(look->volume), ino, &inode);
     if (r < 0)
-        return r;
+        return r == -ENOENT ? 0 : r;
     if (inode.keeper_complete || !host_equal(inode.keeper, volume_self(look->volume)))
         return 0;
     AUTO(content_putp) struct content *content = NULL;
     r = content_get(volume_store(look->volume), volume_self(look->volume), &inode, &content);
-    return r < 0 ? r : keep_content(look, content, &inode);
-}
-
-/* Overtaken: a newer version, another keeper, or the file is gone. The log has moved, so there will be another look. */
-static bool is_overtaken(struct look *look, uint64_t ino, int error)
-{
-    struct inode inode;
-    return error == -ESTALE || tree_get(volume_tree(look->volume), ino, &inode) == -ENOENT;
+    if (r == 0)
+        r = keep_content(look, content, &inode);
+    return r < 0 && is_overtaken(look, &inode) ? 0 : r;
 }
 
 static void report(struct look *look, uint64_t ino, int error)
@@ -183,7 +186,7 @@ static enum round_end keep_files(struct look *look)
         int r = goes_on(look) ? keep_file(look, look->inos[i]) : -ECANCELED;
         if (r > 0 || r == -ECANCELED)
             return ROUND_MORE;
-        if (r == 0 || is_overtaken(look, look->inos[i], r))
+        if (r == 0)
             continue;
         report(look, look->inos[i], r);
         has_failed = true;
