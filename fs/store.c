@@ -153,10 +153,12 @@ static int open_drawn(struct store *store, struct copy *copy, const struct inode
     return 0;
 }
 
+/* A copy that is missing may have gone with an entry that the caller's tree does not show yet: that is his to tell. */
 static void warn_lost(const struct inode *inode, int e)
 {
-    log_error("store", "cannot open this host's own copy of inode %" PRIx64 ": %s version=%" PRIu64,
-              inode->ino, e == -EBADMSG ? "its map is damaged" : strerror(-e), inode->version);
+    if (e != -ENOENT)
+        log_error("store", "cannot open this host's own copy of inode %" PRIx64 ": %s version=%" PRIu64,
+                  inode->ino, e == -EBADMSG ? "its map is damaged" : strerror(-e), inode->version);
 }
 
 static int get_own(struct store *store, const struct inode *inode, struct content **ret_content)

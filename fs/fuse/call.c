@@ -126,7 +126,7 @@ void call_end(struct call *c, int error)
 {
     struct session *s = c->session;
 
-    if (error < 0)
+    if (is_trouble(error))
         atomic_fetch_add_explicit(&s->counters.errors, 1, memory_order_relaxed);
     if (c->is_naming)
         atomic_fetch_sub(&s->naming, 1);

@@ -11,6 +11,9 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
+/* How long an entry that is being applied may take to show. */
+#define SETTLE_NS (100 * NS_PER_MS)
+
 static int64_t ns_of(struct timespec t)
 {
     return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
@@ -23,6 +26,13 @@ static struct timespec omit_or(bool omit, int64_t ns)
     int64_t s = ns / NS_PER_S, rest = ns % NS_PER_S;
     return rest < 0 ? (struct timespec){.tv_sec = s - 1, .tv_nsec = rest + NS_PER_S}
                     : (struct timespec){.tv_sec = s, .tv_nsec = rest};
+}
+
+/* An inode that is gone has nothing to publish and nobody to publish to. */
+static bool is_gone(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+    return node->gone;
 }
 
 /* ---- content ---- */
@@ -46,28 +56,51 @@ static void set_content(struct node *node, struct content *content)
     node->content = content;
 }
 
-int live_use(struct call *c, struct node *node)
+/* The node's content as the tree has it now. -ENOENT: the inode, or (the tree was read a moment too early) its copy. */
+static int get_content(struct session *s, struct node *node, struct content **ret_content)
 {
-    struct session *s = c->session;
-    struct content *content;
     struct inode inode;
 
     int r = tree_get(s->tree, node->ino, &inode);
     if (r == -ENOENT)
-        return node->content ? 0 : -ESTALE;
+        return -ESTALE;
     if (r < 0)
         return r;
     if (!is_at(s, node, &inode))
         return -ESTALE;
-    if (node->content)
+    return node->content ? 0 : content_get(s->store, s->self, &inode, ret_content);
+}
+
+/* An entry takes copies out of the store before the tree shows what it did. So a copy that is missing is lost only if
+ * it is still missing after the entry that may be under way. */
+static int get_settled_content(struct call *c, struct node *node, struct content **ret_content)
+{
+    struct volume *volume = c->session->volume;
+    bool is_moving = true;
+
+    for (;;) {
+        uint64_t applied = volume_applied(volume);
+        int r = get_content(c->session, node, ret_content);
+        if (r != -ENOENT)
+            return r;
+        if (!is_moving || clock_mono_ns() > c->deadline_ns)
+            break;
+        is_moving = volume_wait_applied(volume, applied + 1, clock_mono_ns() + SETTLE_NS);
+    }
+    log_error("fuse", "this host's own copy of a file is lost volume=%s inode=%" PRIu64, c->session->name, node->ino);
+    return -EIO;
+}
+
+int live_use(struct call *c, struct node *node)
+{
+    struct content *content = NULL;
+
+    if (node->content && is_gone(node))
         return 0;
-    r = content_get(s->store, s->self, &inode, &content);
-    if (r == -ENOENT)
-        return -EIO; /* the store has named what is lost */
-    if (r < 0)
-        return r;
-    set_content(node, content);
-    return 0;
+    int r = get_settled_content(c, node, &content);
+    if (r == 0 && content)
+        set_content(node, content);
+    return r;
 }
 
 void live_unuse(struct node *node)
@@ -190,7 +223,7 @@ int live_write(struct call *c, struct node *node)
         r = begin_writing(s, node, &inode);
     if (r < 0)
         abandon(s, node->ino);
-    return r;
+    return r == -ENOENT ? -ESTALE : r; /* unlinked meanwhile: the kernel looks the name up again */
 }
 
 /* ---- publishing ---- */
@@ -221,13 +254,6 @@ static void published(struct session *s, struct node *node, const struct stat *s
     }
     set_sample(node, st);
     quota_published(&s->quota, node, (uint64_t)st->st_size, content_size(node->content));
-}
-
-/* An inode that is gone has nothing to publish and nobody to publish to. */
-static bool is_gone(struct node *node)
-{
-    SCOPED_LOCK(&node->lock);
-    return node->gone;
 }
 
 static int publish(struct session *s, struct node *node, uint32_t flags, const struct stat *st)

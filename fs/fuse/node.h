@@ -63,7 +63,8 @@ struct node {
 
     /* changed under claim and lock, so either suffices for reading */
     struct content *content; /* while open or being written */
-    unsigned n_open, n_cached, n_passthrough, n_write;
+    unsigned n_open, n_cached, n_write;
+    _Atomic unsigned n_passthrough; /* the quota looks at it from outside */
     int backing_id;   /* 0: none */
     bool pages_stale; /* written past the kernel's page cache since it was last filled */
     bool undurable;   /* something was published and not synced since */

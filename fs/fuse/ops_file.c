@@ -356,7 +356,11 @@ static int create_file(struct call *c, mode_t mode, struct inode *ret_inode)
     struct outcome outcome;
 
     int r = call_change(c, &request, &outcome);
-    return r < 0 ? r : tree_get(c->session->tree, outcome.ino, ret_inode);
+    if (r == 0)
+        r = tree_get(c->session->tree, outcome.ino, ret_inode);
+    else if (r == -ENOENT)
+        return r;
+    return r == -ENOENT ? -ESTALE : r; /* made, and removed by another host: the kernel tries again */
 }
 
 /* Somebody else made the name since the kernel looked: then it is opened. */

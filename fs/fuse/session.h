@@ -26,7 +26,8 @@ struct session_counters {
     _Atomic uint64_t opens_passthrough, opens_cached;
     _Atomic uint64_t read_bytes, read_requests, write_bytes, write_requests;
     _Atomic uint64_t wait_ns; /* time that requests waited for other hosts */
-    _Atomic uint64_t requests, errors;
+    _Atomic uint64_t requests;
+    _Atomic uint64_t errors; /* that were not the caller's doing: logged, now and then */
 };
 
 /* Mounts and serves on threads of its own. A stale mount of a dead daemon at the mountpoint is unmounted first. */
