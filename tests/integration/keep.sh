@@ -13,21 +13,26 @@ for host in h1 h2 h3; do
     on $host whiskfs attach there >/dev/null
 done
 
-# change HOST FILE: 4 KiB in the middle of 64 MiB, nothing else is read or written.
+# The hosts share everything but /mnt/ow.
+readonly files=$cluster_directory/files
+readonly size=$((64 << 20))
+mkdir "$files"
+head -c $size /dev/urandom >"$files/original"
+head -c 4096 /dev/urandom >"$files/change"
+
+# change HOST FILE: 4 KiB in the middle, nothing else is read or written.
 change() {
-    on "$1" dd if=/tmp/change of="$2" bs=4096 seek=7777 conv=notrunc status=none
+    on "$1" dd if="$files/change" of="$2" bs=4096 seek=7777 conv=notrunc status=none
 }
 
-size=$((64 << 20))
-on h1 sh -c "head -c $size /dev/urandom >/tmp/original"
-on h2 sh -c 'head -c 4096 /dev/urandom >/tmp/change'
-on h2 cat /tmp/change | on h1 sh -c 'cat >/tmp/change'
-on h1 sh -c 'cp /tmp/original /tmp/merged && dd if=/tmp/change of=/tmp/merged bs=4096 seek=7777 conv=notrunc status=none'
-wanted=$(sum_on h1 /tmp/merged)
+cp "$files/original" "$files/merged"
+change h1 "$files/merged"
+wanted=$(sum_on h1 "$files/merged")
+[[ $wanted != "$(sum_on h1 "$files/original")" ]] || fail "nothing was changed"
 
 say "a reader gets the merged bytes at once, whoever has them"
 for volume in here there; do
-    on h1 cp /tmp/original /mnt/ow/$volume/file
+    on h1 cp "$files/original" /mnt/ow/$volume/file
     change h2 /mnt/ow/$volume/file
 done
 is_same "$wanted" "$(sum_on h3 /mnt/ow/here/file)"
