@@ -24,10 +24,11 @@ static int take_name(const json_t *arguments, struct control_call *call, const c
     if (!name)
         return control_fail(call, -EINVAL, "no volume was named");
     if (volume_name_check(name) < 0)
-        return control_fail(call, -EINVAL,
-                            "'%s' is no name for a volume: use 1 to 200 of a-z 0-9 . _ - and begin "
-                            "with a letter or digit",
-                            name);
+        return control_fail(
+            call, -EINVAL,
+            "'%s' is no name for a volume: use 1 to 200 of A-Z a-z 0-9 . _ @ - and begin "
+            "with a letter or digit",
+            name);
     *ret_name = name;
     return 0;
 }

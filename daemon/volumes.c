@@ -376,19 +376,18 @@ static int create_entry(struct volumes *volumes, struct entry *entry,
 
 /* ---- what callers ask for ---- */
 
-static bool is_name_byte(char c)
+static bool is_letter_or_digit(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
 int volume_name_check(const char *name)
 {
     size_t size = strnlen(name, VOLUME_NAME_MAX_BYTES + 1);
-    if (size == 0 || size > VOLUME_NAME_MAX_BYTES || !is_name_byte(name[0]) ||
-        strchr("._-", name[0]))
+    if (size == 0 || size > VOLUME_NAME_MAX_BYTES || !is_letter_or_digit(name[0]))
         return -EINVAL;
     for (size_t i = 0; i < size; i++)
-        if (!is_name_byte(name[i]))
+        if (!is_letter_or_digit(name[i]) && !strchr("._-@", name[i]))
             return -EINVAL;
     return 0;
 }

@@ -38,7 +38,8 @@ void volumes_stop(
     struct volumes *volumes); /* unmounts, closes, joins; frames are refused from now on */
 void volumes_free(struct volumes *volumes);
 
-/* Checks a volume's name: 1-200 bytes of [a-z0-9._-], begins with a letter or digit. -EINVAL. */
+/* Checks a volume's name: 1-200 bytes of [A-Za-z0-9._@-], begins with a letter or digit: what a namespace of OpenWhisk may
+ * be called, less blanks and '&'. -EINVAL. */
 MUST_USE int volume_name_check(const char *name);
 
 /* Makes a volume whose home is this host, and mounts it. -EEXIST here or elsewhere. limit 0: the default. */

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <errno.h>
 
 #include "daemon/replica/inbox.h"
 
