@@ -56,11 +56,12 @@ Test(config, has_presets)
 /* Peers and librdkafka's properties have names of their own. */
 Test(config, free_sections)
 {
-    cr_assert(eq(int,
-                 load("; hosts\n[host]\nname = h1\n[peers]\nh2 = 10.0.0.2:7433\nh3 = [fd00::3]:7433\n"
-                      "[kafka]\nbootstrap.servers = b:9092\nsecurity.protocol = ssl\n"),
-                 0),
-              "%s", why);
+    cr_assert(
+        eq(int,
+           load("; hosts\n[host]\nname = h1\n[peers]\nh2 = 10.0.0.2:7433\nh3 = [fd00::3]:7433\n"
+                "[kafka]\nbootstrap.servers = b:9092\nsecurity.protocol = ssl\n"),
+           0),
+        "%s", why);
     cr_assert(eq(int, config->n_peers, 2));
     cr_assert(eq(str, config->peers[1].address, "[fd00::3]:7433"));
     cr_assert(eq(u64, config->peers[0].id.n, host_id_of("h2").n));
@@ -80,12 +81,15 @@ Test(config, refuses_with_file_and_line)
     refused("[host]\nname = h1\nlisten = 10.0.0.1\n", "expected ADDRESS:PORT");
     refused("[host]\nname = h1\nlisten = ::1:80\n", "expected ADDRESS:PORT");
     refused("[host]\nname = h1\nlog_level = loud\n", "expected error, warning, info or debug");
-    refused("[host]\nname = h1\n[volumes]\nsize = 10GB\n", "whiskfsd.conf:4: [volumes] size = '10GB'");
+    refused("[host]\nname = h1\n[volumes]\nsize = 10GB\n",
+            "whiskfsd.conf:4: [volumes] size = '10GB'");
     refused("[host]\nname = h1\n[volumes]\npassthrough = on\n", "expected auto or off");
     refused("[host]\nname = h1\n[prefetch]\nenabled = yes\n", "expected true or false");
-    refused("[host]\nname = h1\n[openwhisk]\nmanaged_fraction = 2\n", "expected a number from 0 to 1");
+    refused("[host]\nname = h1\n[openwhisk]\nmanaged_fraction = 2\n",
+            "expected a number from 0 to 1");
     refused("[host]\nname = h1\n[transfer]\nstreams = 0\n", "streams: expected 1 to 16");
-    refused("[host]\nname = h1\n[openwhisk]\nenabled = true\ninvoker = 0\n", "bootstrap.servers is missing");
+    refused("[host]\nname = h1\n[openwhisk]\nenabled = true\ninvoker = 0\n",
+            "bootstrap.servers is missing");
     refused("[host]\nname = h1\nthis is no line\n", "whiskfsd.conf:3");
     refused("[tls]\nca = /x\n", "[host] name is missing");
 }
@@ -93,7 +97,8 @@ Test(config, refuses_with_file_and_line)
 /* A file that is not there says so. */
 Test(config, missing_file)
 {
-    cr_assert(eq(int, config_load("/nonexistent/whiskfsd.conf", &config, why, sizeof why), -ENOENT));
+    cr_assert(
+        eq(int, config_load("/nonexistent/whiskfsd.conf", &config, why, sizeof why), -ENOENT));
     cr_assert(strstr(why, "/nonexistent/whiskfsd.conf: cannot open") != NULL);
 }
 

@@ -15,7 +15,8 @@ static char directory[] = "/tmp/whiskfs-control-XXXXXX";
 static char path[64];
 static struct control *control;
 
-static int run_echo(void *ctx, const json_t *arguments, struct control_call *call, json_t **ret_result)
+static int run_echo(void *ctx, const json_t *arguments, struct control_call *call,
+                    json_t **ret_result)
 {
     (void)ctx;
     for (int i = 0; i < 3; i++)
@@ -25,13 +26,15 @@ static int run_echo(void *ctx, const json_t *arguments, struct control_call *cal
     return 0;
 }
 
-static int run_refuse(void *ctx, const json_t *arguments, struct control_call *call, json_t **ret_result)
+static int run_refuse(void *ctx, const json_t *arguments, struct control_call *call,
+                      json_t **ret_result)
 {
     (void)ctx, (void)arguments, (void)ret_result;
     return control_fail(call, -EBUSY, "volume '%s' is in use", "v");
 }
 
-static const struct control_command commands[] = {{"echo", run_echo}, {"refuse", run_refuse}, {NULL, NULL}};
+static const struct control_command commands[] = {
+    {"echo", run_echo}, {"refuse", run_refuse}, {NULL, NULL}};
 
 static void set_up(void)
 {
@@ -51,7 +54,8 @@ static void tear_down(void)
 
 TestSuite(control, .init = set_up, .fini = tear_down, .timeout = 30);
 
-static int ask(json_t *request, link_progress_f *progress, void *ctx, json_t **ret_result, char *error)
+static int ask(json_t *request, link_progress_f *progress, void *ctx, json_t **ret_result,
+               char *error)
 {
     int r = link_call(path, request, progress, ctx, ret_result, error, 256);
     json_decref(request);
@@ -71,7 +75,10 @@ Test(control, answers)
     int n = 0;
     char error[256];
     json_t *result = NULL;
-    cr_assert(eq(int, ask(json_pack("{s:s, s:s}", "command", "echo", "text", "hi\n"), count_steps, &n, &result, error), 0));
+    cr_assert(eq(int,
+                 ask(json_pack("{s:s, s:s}", "command", "echo", "text", "hi\n"), count_steps, &n,
+                     &result, error),
+                 0));
     cr_assert(eq(int, n, 3));
     cr_assert(eq(str, (char *)json_string_value(json_object_get(result, "echo")), "hi\n"));
     json_decref(result);
@@ -82,16 +89,19 @@ Test(control, refuses)
 {
     char error[256];
     json_t *result = NULL;
-    cr_assert(eq(int, ask(json_pack("{s:s}", "command", "refuse"), NULL, NULL, &result, error), -EBUSY));
+    cr_assert(
+        eq(int, ask(json_pack("{s:s}", "command", "refuse"), NULL, NULL, &result, error), -EBUSY));
     cr_assert(eq(str, error, "volume 'v' is in use"));
-    cr_assert(eq(int, ask(json_pack("{s:s}", "command", "dance"), NULL, NULL, &result, error), -ENOSYS));
+    cr_assert(
+        eq(int, ask(json_pack("{s:s}", "command", "dance"), NULL, NULL, &result, error), -ENOSYS));
     cr_assert(eq(int, ask(json_pack("{s:i}", "command", 1), NULL, NULL, &result, error), -EINVAL));
 }
 
 /* Bytes that are no line of JSON are answered, not obeyed; the daemon goes on. */
 Test(control, survives_garbage)
 {
-    static const char *const garbage[] = {"\n", "{\n", "[1]\n", "\xff\xfe\n", "{\"command\": \"echo\", \"command\": \"echo\"}\n"};
+    static const char *const garbage[] = {"\n", "{\n", "[1]\n", "\xff\xfe\n",
+                                          "{\"command\": \"echo\", \"command\": \"echo\"}\n"};
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         char answer[512] = "";
@@ -111,7 +121,8 @@ static void *ask_often(void *arg)
     for (int i = 0; i < 100; i++) {
         char error[256];
         json_t *result = NULL;
-        int r = ask(json_pack("{s:s, s:i}", "command", "echo", "text", i), NULL, NULL, &result, error);
+        int r =
+            ask(json_pack("{s:s, s:i}", "command", "echo", "text", i), NULL, NULL, &result, error);
         cr_expect(r == 0, "%s", error);
         json_decref(result);
     }
@@ -136,7 +147,9 @@ Test(control, one_daemon_a_socket)
     char error[256];
     json_t *result = NULL;
     json_t *request = json_pack("{s:s}", "command", "echo");
-    cr_assert(eq(int, link_call("/nonexistent.sock", request, NULL, NULL, &result, error, sizeof error), -ENOENT));
+    cr_assert(eq(int,
+                 link_call("/nonexistent.sock", request, NULL, NULL, &result, error, sizeof error),
+                 -ENOENT));
     cr_assert(strstr(error, "is it running?") != NULL);
     json_decref(request);
 }

@@ -130,7 +130,9 @@ Test(followers, too_many)
     struct follower *follower;
     for (uint64_t i = 1; i <= FOLLOWERS_MAX; i++)
         join((struct host_id){i}, "x", 0);
-    cr_assert(eq(int, followers_join(&f, (struct host_id){FOLLOWERS_MAX + 1}, "y", 0, &follower), -ENOSPC));
+    cr_assert(eq(int, followers_join(&f, (struct host_id){FOLLOWERS_MAX + 1}, "y", 0, &follower),
+                 -ENOSPC));
     followers_remove(&f, (struct host_id){7});
-    cr_assert(eq(int, followers_join(&f, (struct host_id){FOLLOWERS_MAX + 1}, "y", 0, &follower), 0));
+    cr_assert(
+        eq(int, followers_join(&f, (struct host_id){FOLLOWERS_MAX + 1}, "y", 0, &follower), 0));
 }
