@@ -13,7 +13,7 @@
 #include "daemon/membership.h"
 #include "daemon/net/peers.h"
 #include "daemon/transfer/transfer.h"
-#include "daemon/volumes.h"
+#include "daemon/volumes/volumes.h"
 
 #define HINT_LIFE_NS (60 * 1000000000LL)
 #define HINTS_MAX 64

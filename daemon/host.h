@@ -6,7 +6,7 @@
 #include "daemon/kafka/settings.h"
 #include "daemon/membership.h"
 #include "daemon/net/peers.h"
-#include "daemon/volumes.h"
+#include "daemon/volumes/volumes.h"
 
 struct events;
 struct http;

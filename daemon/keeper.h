@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "daemon/volumes.h"
+#include "daemon/volumes/volumes.h"
 
 struct keeper;
 

@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
-#include "daemon/volumes.h"
+#include "daemon/volumes/volumes.h"
 
 /* Names become directories and mount points: nothing in them may lead elsewhere. */
 Test(volume_name, is_checked)

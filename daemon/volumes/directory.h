@@ -1,4 +1,4 @@
-/* daemon/volume_directory.h — STATE/volumes: one directory a volume, and the file `home` in each. */
+/* daemon/volumes/directory.h — STATE/volumes: one directory a volume, and the file `home` in each. */
 #pragma once
 
 #include "daemon/membership.h"

@@ -1,4 +1,4 @@
-#include "daemon/volume_directory.h"
+#include "daemon/volumes/directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "daemon/volumes.h"
+#include "daemon/volumes/volumes.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 

@@ -1,4 +1,4 @@
-#include "daemon/attachment.h"
+#include "daemon/volumes/attachment.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -9,7 +9,7 @@
 
 #include "daemon/replica/home.h"
 #include "daemon/replica/member.h"
-#include "daemon/volumes.h"
+#include "daemon/volumes/volumes.h"
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
 

@@ -1,4 +1,4 @@
-/* daemon/volumes.h — the volumes of this host: made, attached, mounted, followed, served, removed.
+/* daemon/volumes/volumes.h — the volumes of this host: made, attached, mounted, followed, served, removed.
  *
  * STATE/volumes/NAME is one volume; its file `home` holds the name of the host that orders its changes. A volume
  * whose home is this host is served from start to end of the daemon; others are attached when asked for, and again

@@ -1,4 +1,4 @@
-/* daemon/attachment.h — one volume on this host: its replica (home or member), its volume and its mount.
+/* daemon/volumes/attachment.h — one volume on this host: its replica (home or member), its volume and its mount.
  *
  * Not locked: volumes.c lets one operation at a time change it, while any number of threads use it through
  * attachment_frame, _conn_closed, _expire, _volume and the status functions.
@@ -6,7 +6,7 @@
 #pragma once
 
 #include "daemon/replica/env.h"
-#include "daemon/volume_directory.h"
+#include "daemon/volumes/directory.h"
 
 struct attachment;
 struct volume_status;

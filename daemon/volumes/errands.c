@@ -1,0 +1,124 @@
+/* What must be done later, on the maintenance thread. */
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/volumes/private.h"
+
+#include "proto/base/log.h"
+
+#define RETRY_NS NS_PER_S
+
+void volumes_send_errand(struct volumes *volumes, const char *name, enum errand errand)
+{
+    SCOPED_LOCK(&volumes->lock);
+    struct entry *entry = volumes_find_or_add(volumes, name);
+    if (entry && !volumes->is_stopping)
+        entry->errand = errand;
+    cond_broadcast(&volumes->changed);
+}
+
+void volumes_on_expire(void *ctx, const char *name)
+{
+    struct volumes *volumes = ctx;
+    struct entry *entry = volumes_use(volumes, name);
+    if (!entry)
+        return;
+    attachment_expire(entry->attachment);
+    volumes_unuse(volumes, entry);
+}
+
+void volumes_on_gone(void *ctx, const char *name)
+{
+    volumes_send_errand(ctx, name, ERRAND_FORGET);
+}
+
+void volumes_on_stale(void *ctx, const char *name)
+{
+    volumes_send_errand(ctx, name, ERRAND_REATTACH);
+}
+
+static int forget_entry(struct volumes *volumes, struct entry *entry)
+{
+    log_info("volumes", "volume '%s' was removed by its home", entry->name);
+    if (entry->attachment) {
+        (void)!attachment_unmount(entry->attachment, true);
+        volumes_close_entry(volumes, entry);
+    }
+    return volume_directory_delete(&volumes->directories, entry->name);
+}
+
+static int reattach_entry(struct volumes *volumes, struct entry *entry)
+{
+    log_warning("volumes",
+                "volume '%s' is too far behind its home: attaching it anew, open files get EIO",
+                entry->name);
+    if (entry->attachment) {
+        (void)!attachment_unmount(entry->attachment, true);
+        volumes_close_entry(volumes, entry);
+    }
+    return volumes_attach_entry(volumes, entry, clock_mono_ns() + ATTACH_NS);
+}
+
+static int run_errand(struct volumes *volumes, struct entry *entry, enum errand errand)
+{
+    switch (errand) {
+    case ERRAND_ATTACH:
+        return volumes_attach_entry(volumes, entry, clock_mono_ns() + ATTACH_NS);
+    case ERRAND_REATTACH:
+        return reattach_entry(volumes, entry);
+    case ERRAND_FORGET:
+        return forget_entry(volumes, entry);
+    default:
+        return 0;
+    }
+}
+
+/* The next errand whose volume is free; begins an operation on it. Waits; NULL: stopping. */
+static struct entry *next_errand(struct volumes *volumes, enum errand *ret_errand)
+{
+    SCOPED_LOCK(&volumes->lock);
+    while (!volumes->is_stopping) {
+        struct entry *entry, *next;
+        HASH_ITER(hh, volumes->entries, entry, next)
+        {
+            if (entry->errand == ERRAND_NONE || entry->is_busy)
+                continue;
+            *ret_errand = entry->errand;
+            entry->errand = ERRAND_NONE;
+            entry->is_busy = true;
+            return entry;
+        }
+        cond_wait(&volumes->changed, &volumes->lock);
+    }
+    return NULL;
+}
+
+static void wait_before_retry(struct volumes *volumes)
+{
+    SCOPED_LOCK(&volumes->lock);
+    int64_t deadline = clock_mono_ns() + RETRY_NS;
+    while (!volumes->is_stopping && cond_wait_until(&volumes->changed, &volumes->lock, deadline))
+        continue;
+}
+
+void *volumes_maintain(void *arg)
+{
+    struct volumes *volumes = arg;
+    struct entry *entry;
+    enum errand errand;
+    while ((entry = next_errand(volumes, &errand))) {
+        int r = run_errand(volumes, entry, errand);
+        bool is_retried = r < 0 && errand != ERRAND_FORGET && r != -ENOENT;
+        if (r < 0)
+            log_warning("volumes", "cannot attach volume '%s': %s%s", entry->name, strerror(-r),
+                        is_retried ? ": trying again" : "");
+        if (is_retried) {
+            SCOPED_LOCK(&volumes->lock);
+            entry->errand = ERRAND_ATTACH;
+        }
+        volumes_end(volumes, entry);
+        if (is_retried)
+            wait_before_retry(volumes);
+    }
+    return NULL;
+}

@@ -1,0 +1,85 @@
+/* daemon/volumes/private.h — what the files of this folder share: the table of volumes and its entries. */
+#pragma once
+
+#include <uthash.h>
+
+#include "daemon/volumes/attachment.h"
+#include "daemon/volumes/directory.h"
+#include "daemon/volumes/volumes.h"
+#include "proto/base/clock.h"
+#include "proto/base/mutex.h"
+
+#define ATTACH_NS (8 * NS_PER_S)
+
+enum errand {
+    ERRAND_NONE,
+    ERRAND_ATTACH,
+    ERRAND_REATTACH,
+    ERRAND_FORGET
+};
+
+/* A volume that this host knows about. */
+struct entry {
+    UT_hash_handle hh;
+    char name[VOLUME_NAME_MAX_BYTES + 1];
+    struct attachment *attachment; /* or NULL: being attached, or waiting to be */
+    unsigned n_users;              /* of attachment; it goes only at 0 */
+    bool is_busy;                  /* an operation is under way on it */
+    bool is_closing;               /* no new users */
+    enum errand errand;            /* for the maintenance thread */
+};
+
+struct volumes {
+    struct replica_env env;
+    struct attachment_options attachments;
+    struct volume_directories directories;
+    struct peers *peers;
+    struct membership *membership;
+    char *self;
+    uint64_t default_limit_bytes;
+    pthread_t maintainer;
+    bool has_maintainer;
+
+    struct mutex lock;
+    struct cond changed; /* entries, users, busy, errands, stopping */
+    struct entry *entries;
+    bool is_stopping;
+};
+
+/* ---- entries.c ---- */
+
+struct entry *volumes_find_entry(struct volumes *volumes, const char *name) REQUIRES(volumes->lock);
+struct entry *volumes_find_or_add(struct volumes *volumes, const char *name)
+    REQUIRES(volumes->lock);
+/* Begins an operation on name: nobody else's is under way until volumes_end. -ETIMEDOUT, -ESHUTDOWN, -EINVAL. */
+MUST_USE int volumes_begin(struct volumes *volumes, const char *name, int64_t deadline_ns,
+                           struct entry **ret_entry);
+void volumes_end(struct volumes *volumes, struct entry *entry);
+void volumes_show(struct volumes *volumes, struct entry *entry, struct attachment *attachment);
+/* Takes the attachment out of sight and waits until nobody uses it. */
+struct attachment *volumes_hide(struct volumes *volumes, struct entry *entry);
+/* An entry whose attachment stays until volumes_unuse, or NULL. */
+struct entry *volumes_use(struct volumes *volumes, const char *name);
+void volumes_unuse(struct volumes *volumes, struct entry *entry);
+
+/* ---- locate.c ---- */
+
+/* Who is the home of a volume: this disk, membership, or the hosts themselves say. -ENOENT: nobody knows it;
+ * -EHOSTUNREACH: a host that may know is silent. */
+MUST_USE int volumes_locate(struct volumes *volumes, const char *name, int64_t deadline_ns,
+                            char ret_home[HOST_NAME_MAX_BYTES + 1]);
+
+/* ---- volumes.c; the caller has begun an operation ---- */
+
+MUST_USE int volumes_attach_entry(struct volumes *volumes, struct entry *entry,
+                                  int64_t deadline_ns);
+void volumes_close_entry(struct volumes *volumes, struct entry *entry);
+
+/* ---- errands.c ---- */
+
+void volumes_send_errand(struct volumes *volumes, const char *name, enum errand errand);
+void *volumes_maintain(void *volumes); /* the maintenance thread */
+/* Of struct replica_env. */
+void volumes_on_expire(void *volumes, const char *name);
+void volumes_on_gone(void *volumes, const char *name);
+void volumes_on_stale(void *volumes, const char *name);

@@ -1,0 +1,354 @@
+#include "daemon/volumes/volumes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/volumes/private.h"
+
+#include "proto/base/log.h"
+
+/* ---- operations; the caller has begun one ---- */
+
+void volumes_close_entry(struct volumes *volumes, struct entry *entry)
+{
+    struct attachment *attachment = volumes_hide(volumes, entry);
+    attachment_free(attachment);
+}
+
+/* In sight before it resumes: what it resumes with is settled by members of before, which must be able to join. */
+static int open_as_home(struct volumes *volumes, struct entry *entry)
+{
+    struct attachment *attachment = NULL;
+    int r = attachment_new(&volumes->attachments, entry->name, NULL, &attachment);
+    if (r < 0)
+        return r;
+    r = attachment_open(attachment);
+    if (r < 0) {
+        attachment_free(attachment);
+        return r;
+    }
+    volumes_show(volumes, entry, attachment);
+    r = attachment_resume(attachment);
+    if (r < 0)
+        volumes_close_entry(volumes, entry);
+    return r < 0 ? r : attachment_mount(attachment);
+}
+
+/* The attachment is in sight while it joins: what the home sends comes in through it. */
+static int open_as_replica(struct volumes *volumes, struct entry *entry, const char *home_name,
+                           int64_t deadline_ns)
+{
+    struct member_host home;
+    struct attachment *attachment = NULL;
+    if (volumes->membership->ops->host_by_name(volumes->membership, home_name, &home) < 0)
+        return -EHOSTUNREACH; /* membership does not know it yet */
+    int r = attachment_new(&volumes->attachments, entry->name, &home, &attachment);
+    if (r < 0)
+        return r;
+    volumes_show(volumes, entry, attachment);
+    r = attachment_join(attachment, deadline_ns);
+    if (r == 0)
+        r = attachment_mount(attachment);
+    if (r < 0) {
+        (void)volumes_hide(volumes, entry);
+        attachment_free(attachment);
+    }
+    return r == -ENOTCONN ? -EHOSTUNREACH : r; /* the home is starting or stopping */
+}
+
+int volumes_attach_entry(struct volumes *volumes, struct entry *entry, int64_t deadline_ns)
+{
+    char home[HOST_NAME_MAX_BYTES + 1];
+    if (entry->attachment)
+        return attachment_mount(entry->attachment);
+    int r = volumes_locate(volumes, entry->name, deadline_ns, home);
+    if (r < 0)
+        return r;
+    if (strcmp(home, volumes->self) == 0)
+        return open_as_home(volumes, entry);
+    r = volume_directory_set_home(&volumes->directories, entry->name, home);
+    if (r == 0)
+        r = open_as_replica(volumes, entry, home, deadline_ns);
+    if (r == -ENOENT) /* its home has it no more; another host may make it anew */
+        (void)!volume_directory_delete(&volumes->directories, entry->name);
+    return r;
+}
+
+static int announce(struct volumes *volumes, const char *name, uint64_t limit_bytes)
+{
+    struct member_volume volume = {.limit_bytes = limit_bytes};
+    (void)snprintf(volume.name, sizeof volume.name, "%s", name);
+    (void)snprintf(volume.home, sizeof volume.home, "%s", volumes->self);
+    return volumes->membership->ops->announce(volumes->membership, &volume);
+}
+
+static void undo_create(struct volumes *volumes, struct entry *entry)
+{
+    if (entry->attachment)
+        volumes_close_entry(volumes, entry);
+    (void)!volumes->membership->ops->retract(volumes->membership, entry->name);
+    (void)!volume_directory_delete(&volumes->directories, entry->name);
+}
+
+static int create_entry(struct volumes *volumes, struct entry *entry,
+                        const struct volume_genesis *genesis)
+{
+    char home[HOST_NAME_MAX_BYTES + 1];
+    struct volume_genesis with_limit = *genesis;
+    if (with_limit.limit_bytes == 0)
+        with_limit.limit_bytes = volumes->default_limit_bytes;
+    if (entry->attachment)
+        return -EEXIST;
+    int r = volumes_locate(volumes, entry->name, clock_mono_ns() + ATTACH_NS, home);
+    if (r == 0)
+        return -EEXIST;
+    if (r != -ENOENT) /* a host that is silent may have it */
+        return r;
+    r = volume_directory_create(&volumes->directories, entry->name, volumes->self, &with_limit);
+    if (r < 0)
+        return r;
+    r = announce(volumes, entry->name, with_limit.limit_bytes);
+    if (r == 0)
+        r = open_as_home(volumes, entry);
+    if (r < 0)
+        undo_create(volumes, entry);
+    return r;
+}
+
+/* ---- what callers ask for ---- */
+
+static bool is_letter_or_digit(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+int volume_name_check(const char *name)
+{
+    size_t size = strnlen(name, VOLUME_NAME_MAX_BYTES + 1);
+    if (size == 0 || size > VOLUME_NAME_MAX_BYTES || !is_letter_or_digit(name[0]))
+        return -EINVAL;
+    for (size_t i = 0; i < size; i++)
+        if (!is_letter_or_digit(name[i]) && !strchr("._-@", name[i]))
+            return -EINVAL;
+    return 0;
+}
+
+int volumes_create(struct volumes *volumes, const char *name, const struct volume_genesis *genesis)
+{
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
+    if (r < 0)
+        return r;
+    r = create_entry(volumes, entry, genesis);
+    volumes_end(volumes, entry);
+    if (r == 0)
+        log_info("volumes", "made volume '%s': this host is its home", name);
+    return r;
+}
+
+int volumes_attach(struct volumes *volumes, const char *name, int64_t deadline_ns)
+{
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, deadline_ns, &entry);
+    if (r < 0)
+        return r;
+    bool was_attached = entry->attachment != NULL;
+    r = volumes_attach_entry(volumes, entry, deadline_ns);
+    volumes_end(volumes, entry);
+    if (r == 0 && !was_attached)
+        log_info("volumes", "attached volume '%s'", name);
+    return r;
+}
+
+int volumes_attach_or_create(struct volumes *volumes, const char *name, int64_t deadline_ns)
+{
+    struct volume_genesis genesis = {.mode = 01777};
+    int r = volumes_attach(volumes, name, deadline_ns);
+    if (r != -ENOENT)
+        return r;
+    r = volumes_create(volumes, name, &genesis);
+    return r == -EEXIST ? volumes_attach(volumes, name, deadline_ns) : r;
+}
+
+static int detach_entry(struct volumes *volumes, struct entry *entry, bool is_forced)
+{
+    if (!entry->attachment)
+        return -ENOENT;
+    int r = attachment_unmount(entry->attachment, is_forced);
+    if (r < 0 || attachment_is_needed(entry->attachment))
+        return r;
+    volumes_close_entry(volumes, entry);
+    return volume_directory_delete(&volumes->directories, entry->name);
+}
+
+int volumes_detach(struct volumes *volumes, const char *name, bool is_forced)
+{
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
+    if (r < 0)
+        return r;
+    r = detach_entry(volumes, entry, is_forced);
+    volumes_end(volumes, entry);
+    if (r == 0)
+        log_info("volumes", "detached volume '%s'", name);
+    return r;
+}
+
+static int remove_entry(struct volumes *volumes, struct entry *entry, bool is_forced)
+{
+    struct replica_status replica;
+    if (!entry->attachment)
+        return -ENOENT;
+    attachment_replica_status(entry->attachment, &replica);
+    if (!replica.is_home)
+        return -EREMOTE;
+    if (replica.n_members > 0 && !is_forced)
+        return -EBUSY;
+    int r = attachment_unmount(entry->attachment, is_forced);
+    if (r < 0)
+        return r;
+    r = volumes->membership->ops->retract(volumes->membership, entry->name);
+    if (r < 0) {
+        (void)!attachment_mount(entry->attachment);
+        return r;
+    }
+    volumes_close_entry(volumes, entry);
+    return volume_directory_delete(&volumes->directories, entry->name);
+}
+
+int volumes_remove(struct volumes *volumes, const char *name, bool is_forced)
+{
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
+    if (r < 0)
+        return r;
+    r = remove_entry(volumes, entry, is_forced);
+    volumes_end(volumes, entry);
+    if (r == 0)
+        log_info("volumes", "removed volume '%s'", name);
+    return r;
+}
+
+/* ---- life ---- */
+
+DEFINE_FREEP(volumes, struct volumes)
+
+int volumes_new(const struct volumes_options *options, struct volumes **ret_volumes)
+{
+    AUTO(volumes_freep) struct volumes *volumes = calloc(1, sizeof *volumes);
+    if (!volumes)
+        return -ENOMEM;
+    mutex_init(&volumes->lock, LOCK_daemon);
+    cond_init(&volumes->changed);
+    volumes->self = strdup(options->self);
+    volumes->peers = options->peers;
+    volumes->membership = options->membership;
+    volumes->default_limit_bytes = options->default_limit_bytes;
+    volumes->env = (struct replica_env){
+        .self = host_id_of(options->self),
+        .peers = options->peers,
+        .ctx = volumes,
+        .expire = volumes_on_expire,
+        .gone = volumes_on_gone,
+        .stale = volumes_on_stale,
+    };
+    int r =
+        volume_directories_open(&volumes->directories, options->state, host_id_of(options->self));
+    if (r < 0 || !volumes->self)
+        return r < 0 ? r : -ENOMEM;
+    volumes->attachments = (struct attachment_options){
+        .env = &volumes->env,
+        .self = volumes->self,
+        .directories = &volumes->directories,
+        .mount = options->mount,
+        .passthrough = options->passthrough,
+    };
+    *ret_volumes = TAKE(volumes);
+    return 0;
+}
+
+void volumes_set_transfer(struct volumes *volumes, struct transfer *transfer)
+{
+    volumes->env.transfer = transfer;
+}
+
+/* Own volumes first, so that other hosts find them; replicas on the maintenance thread. */
+static void start_one(void *ctx, const char *name, const char *home)
+{
+    struct volumes *volumes = ctx;
+    if (strcmp(home, volumes->self) != 0) {
+        volumes_send_errand(volumes, name, ERRAND_ATTACH);
+        return;
+    }
+    int r = volumes_attach(volumes, name, clock_mono_ns() + ATTACH_NS);
+    if (r < 0)
+        log_error("volumes", "cannot open volume '%s': %s: it stays as it is on disk", name,
+                  strerror(-r));
+}
+
+int volumes_start(struct volumes *volumes)
+{
+    int r = volume_directories_each(&volumes->directories, start_one, volumes);
+    if (r < 0)
+        return r;
+    r = thread_start(&volumes->maintainer, "whiskfs-volumes", volumes_maintain, volumes);
+    volumes->has_maintainer = r == 0;
+    return r;
+}
+
+/* Waits for operations that are under way. NULL: all are closed. */
+static struct entry *next_to_close(struct volumes *volumes)
+{
+    SCOPED_LOCK(&volumes->lock);
+    for (;;) {
+        bool is_any_busy = false;
+        struct entry *entry, *next;
+        HASH_ITER(hh, volumes->entries, entry, next)
+        {
+            is_any_busy |= entry->is_busy;
+            if (entry->is_busy || !entry->attachment)
+                continue;
+            entry->is_busy = true;
+            return entry;
+        }
+        if (!is_any_busy)
+            return NULL;
+        cond_wait(&volumes->changed, &volumes->lock); /* entries may go meanwhile: look anew */
+    }
+}
+
+void volumes_stop(struct volumes *volumes)
+{
+    {
+        SCOPED_LOCK(&volumes->lock);
+        volumes->is_stopping = true;
+        cond_broadcast(&volumes->changed);
+    }
+    if (volumes->has_maintainer)
+        thread_join(volumes->maintainer);
+    volumes->has_maintainer = false;
+    struct entry *entry;
+    while ((entry = next_to_close(volumes))) {
+        (void)!attachment_unmount(entry->attachment, true);
+        volumes_close_entry(volumes, entry);
+        volumes_end(volumes, entry);
+    }
+}
+
+void volumes_free(struct volumes *volumes)
+{
+    if (!volumes)
+        return;
+    struct entry *entry, *next;
+    HASH_ITER(hh, volumes->entries, entry, next)
+    {
+        HASH_DEL(volumes->entries, entry);
+        free(entry);
+    }
+    volume_directories_close(&volumes->directories);
+    free(volumes->self);
+    cond_done(&volumes->changed);
+    mutex_done(&volumes->lock);
+    free(volumes);
+}
