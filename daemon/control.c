@@ -18,6 +18,7 @@
 #define REQUEST_LINE_MAX (64u << 10)
 #define REQUEST_WAIT_NS (5 * NS_PER_S)
 #define SEND_TIMEOUT_S 5
+#define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
 
 struct control_call {
     int fd;
@@ -42,7 +43,9 @@ struct control {
     void *ctx;
     int listener;
     pthread_t acceptor;
+    struct log_limit full_lines;
     struct mutex lock;
+    struct cond stopped;
     bool is_stopping;
     struct slot slots[CONTROL_CONNECTIONS_MAX];
 };
@@ -205,6 +208,18 @@ static bool is_stopping(struct control *control)
     return control->is_stopping;
 }
 
+static void wait_for_room(struct control *control)
+{
+    uint64_t suppressed;
+    if (log_allow(&control->full_lines, &suppressed))
+        log_warning("control", "cannot accept a client: %s: trying again", strerror(errno));
+    SCOPED_LOCK(&control->lock);
+    int64_t until = clock_mono_ns() + ACCEPT_AGAIN_NS;
+    while (!control->is_stopping && cond_wait_until(&control->stopped, &control->lock, until))
+        continue;
+}
+
+/* Out of descriptors or memory: others will give some back. */
 static void *accept_main(void *arg)
 {
     struct control *control = arg;
@@ -212,8 +227,8 @@ static void *accept_main(void *arg)
         int fd = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
             start_serving(control, fd);
-        else if (errno != EINTR && errno != ECONNABORTED)
-            return NULL; /* shut down */
+        else if (errno != EINTR && errno != ECONNABORTED && !is_stopping(control))
+            wait_for_room(control);
     }
     return NULL;
 }
@@ -279,6 +294,7 @@ int control_start(const char *path, const struct control_command *commands, void
     control->commands = commands;
     control->ctx = ctx;
     mutex_init(&control->lock, LOCK_control);
+    cond_init(&control->stopped);
     r = thread_start(&control->acceptor, "whiskfs-accept", accept_main, control);
     if (r < 0) {
         (void)close(control->listener);
@@ -292,6 +308,7 @@ static void shut_down(struct control *control)
 {
     SCOPED_LOCK(&control->lock);
     control->is_stopping = true;
+    cond_broadcast(&control->stopped);
     (void)shutdown(control->listener, SHUT_RDWR);
     for (size_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++)
         if (control->slots[i].state == SLOT_RUNNING && control->slots[i].fd >= 0)
@@ -309,6 +326,7 @@ void control_stop(struct control *control)
             thread_join(control->slots[i].thread);
     (void)close(control->listener);
     (void)unlink(control->path);
+    cond_done(&control->stopped);
     mutex_done(&control->lock);
     free(control);
 }
