@@ -249,10 +249,10 @@ void host_stop(struct host *host)
         hints_stop(host->hints);
     if (host->keeper)
         keeper_stop(host->keeper);
+    if (host->transfer) /* first: closing a volume waits for what is fetched into it and served from it */
+        transfer_stop(host->transfer);
     if (host->volumes)
         volumes_stop(host->volumes);
-    if (host->transfer)
-        transfer_stop(host->transfer);
     if (host->peers)
         peers_stop(host->peers);
     keeper_free(host->keeper);
