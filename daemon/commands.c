@@ -1,7 +1,7 @@
 #include "daemon/commands.h"
 
 #include <errno.h>
-#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -411,6 +411,18 @@ static int run_doctor(void *ctx, const json_t *arguments, struct control_call *c
     return 0;
 }
 
+/* For tests, and only where the daemon was started with WHISKFS_FAULTS: the next blocks that it serves are damaged. */
+static int run_fault(void *ctx, const json_t *arguments, struct control_call *call,
+                     json_t **ret_result)
+{
+    struct host *host = ctx;
+    (void)ret_result;
+    if (!getenv("WHISKFS_FAULTS"))
+        return control_fail(call, -EPERM, "this whiskfsd was not started with WHISKFS_FAULTS");
+    transfer_corrupt_served(host->transfer, (unsigned)number_or(arguments, "corrupt_blocks", 0));
+    return 0;
+}
+
 const struct control_command host_commands[] = {
     {"volume create", run_volume_create},
     {"volume list", run_volume_list},
@@ -423,5 +435,6 @@ const struct control_command host_commands[] = {
     {"peers", run_peers},
     {"stats", run_stats},
     {"doctor", run_doctor},
+    {"fault", run_fault},
     {NULL, NULL},
 };
