@@ -17,6 +17,8 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
+#define SMALL_BYTES (64u << 10)
+
 /* ---- modes ---- */
 
 static bool wants_write(int flags)
@@ -46,13 +48,21 @@ static int backing_id(struct call *c, struct node *node)
     return 0;
 }
 
-static enum node_mode choose_mode(struct call *c, struct node *node, bool sees_writes)
+/* Small files that are only read are better off in the kernel's own cache: an open needs no backing file there
+ * (open, read, close of 4 KiB: 31 us against 53 us; 64 KiB: 38 against 92; 1 MiB: 200 against 149, medians). */
+static bool is_better_cached(struct node *node, const struct handle *h)
+{
+    return !h->write && content_size(node->content) <= SMALL_BYTES;
+}
+
+static enum node_mode choose_mode(struct call *c, struct node *node, const struct handle *h, bool sees_writes)
 {
     struct session *s = c->session;
 
     if (node->n_passthrough > 0)
         return NODE_PASSTHROUGH;
-    if (node->n_cached > 0 || !s->passthrough || sees_writes || !content_is_complete(node->content))
+    if (node->n_cached > 0 || !s->passthrough || sees_writes || !content_is_complete(node->content) ||
+        is_better_cached(node, h))
         return NODE_CACHED;
     return backing_id(c, node) != 0 ? NODE_PASSTHROUGH : NODE_CACHED;
 }
@@ -77,7 +87,7 @@ static void begin_open(struct call *c, struct node *node, struct handle *h,
 {
     bool sees_writes = h->write && c->session->passthrough && must_see_writes(c->session, node);
 
-    h->mode = choose_mode(c, node, sees_writes);
+    h->mode = choose_mode(c, node, h, sees_writes);
     {
         SCOPED_LOCK(&node->lock);
         node->n_open++;

@@ -123,6 +123,23 @@ Test(session, same_size_rewrites_are_published)
     }
 }
 
+/* Small files are read from the kernel's cache and written past it: what is read is always what was written last. */
+Test(session, small_files_are_never_stale)
+{
+    char text[16], again[16];
+    for (int i = 0; i < 200; i++) {
+        snprintf(text, sizeof text, "%05d", i);
+        int fd = open(path_on(HOST, "f"), O_CREAT | O_WRONLY, 0644);
+        cr_assert_eq(write(fd, text, 5), 5);
+        cr_assert_eq(close(fd), 0);
+        if (i % 3 == 0)
+            wait_closed("f");
+        cr_assert_eq(get_file(HOST, "f", again, sizeof again), 5);
+        cr_assert_eq(memcmp(text, again, 5), 0, "%.5s instead of %s", again, text);
+    }
+    cr_assert_gt(session_counters(HOST->session)->opens_cached, 0);
+}
+
 /* fstat of a file being written shows what was written so far. */
 Test(session, attributes_while_writing)
 {
