@@ -92,6 +92,45 @@ int attachment_resume(struct attachment *attachment)
     return volume_resume(attachment->volume);
 }
 
+static int install(struct attachment *attachment, int checkpoint, struct volume **ret_volume)
+{
+    const struct volume_options options = options_of(attachment);
+    int r = volume_install(&options, checkpoint);
+    return r == 0 ? volume_open(&options, ret_volume) : r;
+}
+
+/* When the volume was made: tells it from another of the same name. */
+static int64_t birth_of(struct volume *volume)
+{
+    struct inode root;
+    return tree_get(volume_tree(volume), ROOT_INO, &root) == 0 ? root.btime_ns : 0;
+}
+
+static int empty_directory(struct attachment *attachment)
+{
+    const struct volume_directories *directories = attachment->options->directories;
+    int r = volume_directory_delete(directories, attachment->name);
+    if (r == 0)
+        r = volume_directory_set_home(directories, attachment->name, attachment->home_name);
+    return r;
+}
+
+/* Content stays over an installation, but not that of a volume that was removed and made anew under the same name: the
+ * new one has the same numbers for other files. */
+static int install_anew(struct attachment *attachment, int checkpoint, struct volume **volume)
+{
+    int64_t born_ns = *volume ? birth_of(*volume) : 0;
+    volume_free(TAKE(*volume));
+    int r = install(attachment, checkpoint, volume);
+    if (r < 0 || born_ns == 0 || birth_of(*volume) == born_ns)
+        return r;
+    log_info("volumes", "volume '%s' was made anew at its home: what is here of the old one goes",
+             attachment->name);
+    volume_free(TAKE(*volume));
+    r = empty_directory(attachment);
+    return r == 0 ? install(attachment, checkpoint, volume) : r;
+}
+
 /* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. Nobody else
  * sees the volume before this is over: it may have to be closed and replaced. */
 static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
@@ -104,12 +143,8 @@ static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
     int r = member_join(attachment->member, volume, deadline_ns, &checkpoint);
     if (r < 0)
         return r;
-    if (!*ret_is_known || checkpoint >= 0) {
-        volume_free(TAKE(volume));
-        r = volume_install(&options, checkpoint);
-        if (r == 0)
-            r = volume_open(&options, &volume);
-    }
+    if (!*ret_is_known || checkpoint >= 0)
+        r = install_anew(attachment, checkpoint, &volume);
     if (r == 0)
         *ret_volume = TAKE(volume);
     return r;

@@ -114,7 +114,8 @@ void *volumes_maintain(void *arg)
                         is_retried ? ": trying again" : "");
         if (is_retried) {
             SCOPED_LOCK(&volumes->lock);
-            entry->errand = ERRAND_ATTACH;
+            if (entry->errand == ERRAND_NONE) /* what came meanwhile is newer */
+                entry->errand = ERRAND_ATTACH;
         }
         volumes_end(volumes, entry);
         if (is_retried)
