@@ -26,7 +26,7 @@
 #define WRITE_BYTES_MAX 20000
 #define OFFSET_MAX 100000
 
-static char base[64], mountpoint[128], state[128];
+static char base[64] = "/tmp/whiskfs-stress-XXXXXX", mountpoint[128], state[128];
 static unsigned n_operations = 300, seed;
 static atomic_uint n_failures;
 
@@ -200,11 +200,10 @@ int main(int argc, char **argv)
 {
     if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0 || unshare(CLONE_NEWNS) < 0)
         return 77;
-    n_operations = argc > 1 ? (unsigned)atoi(argv[1]) : n_operations;
-    seed = argc > 2 ? (unsigned)atoi(argv[2]) : (unsigned)getpid();
+    n_operations = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : n_operations;
+    seed = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : (unsigned)getpid();
     printf("seed %u\n", seed);
     CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-    strcpy(base, "/tmp/whiskfs-stress-XXXXXX");
     CHECK(mkdtemp(base));
     snprintf(mountpoint, sizeof mountpoint, "%s/mount", base);
     snprintf(state, sizeof state, "%s/state", base);

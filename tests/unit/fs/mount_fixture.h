@@ -34,10 +34,12 @@ struct host {
 };
 
 static struct host hosts[2]; /* 0: the home */
-static char fixture_dir[64];
+static char fixture_dir[64] = "/tmp/whiskfs-mount-XXXXXX";
 static pthread_mutex_t follow_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic unsigned n_fetches;
 static _Atomic int fetch_error;
+static _Atomic bool is_home_silent;   /* requests of the replica are not carried */
+static _Atomic bool are_answers_lost; /* they are, but nobody hears of it */
 
 /* ---- one host's files ---- */
 
@@ -118,8 +120,12 @@ static int source_forward(struct source *source UNUSED, const struct request *re
                           int64_t deadline_ns UNUSED, struct outcome *ret_outcome)
 {
     struct outcome outcome;
+    if (is_home_silent)
+        return -EIO;
     int r = volume_execute(hosts[0].volume, request, &outcome);
     int followed = follow();
+    if (are_answers_lost)
+        return -EIO;
     *ret_outcome = outcome;
     return r < 0 ? r : followed;
 }
@@ -209,7 +215,6 @@ static void fixture_begin(void)
     if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0 || unshare(CLONE_NEWNS) < 0)
         cr_skip("needs root and /dev/fuse");
     cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-    strcpy(fixture_dir, "/tmp/whiskfs-mount-XXXXXX");
     cr_assert_not_null(mkdtemp(fixture_dir));
 }
 

@@ -1,7 +1,7 @@
 /* Two mounted hosts of one volume: what one does, the other sees. */
 #include <sys/mman.h>
 
-#include "mount_fixture.h"
+#include "tests/unit/fs/mount_fixture.h"
 
 #define HOME (&hosts[0])
 #define AWAY (&hosts[1])
@@ -195,6 +195,36 @@ Test(pair, unreachable_bytes_are_errors)
     fetch_error = 0;
     cr_assert_eq(pread(fd, buffer, 8, 0), 8);
     cr_assert_eq(memcmp(buffer, data, 8), 0);
+    cr_assert_eq(close(fd), 0);
+}
+
+/* The home is silent at close: close says so, and what was written is published when the home is back. */
+Test(pair, published_when_the_home_is_back)
+{
+    char buffer[8];
+    int fd = open(path_on(AWAY, "f"), O_CREAT | O_WRONLY, 0644);
+    cr_assert_eq(write(fd, "abc", 3), 3);
+    is_home_silent = true;
+    cr_assert_eq(close(fd), -1);
+    cr_assert_eq(errno, EIO);
+    is_home_silent = false;
+    wait_closed("f");
+    cr_assert_eq(get_file(HOME, "f", buffer, 8), 3);
+    cr_assert_eq(memcmp(buffer, "abc", 3), 0);
+}
+
+/* An ownership whose grant got lost on the way is given back. */
+Test(pair, lost_grants_are_given_back)
+{
+    put_file(HOME, "f", "abc", 3);
+    wait_closed("f");
+    are_answers_lost = true;
+    cr_assert_eq(open(path_on(AWAY, "f"), O_WRONLY), -1);
+    cr_assert_eq(errno, EIO);
+    are_answers_lost = false;
+    wait_closed("f");
+    int fd = open(path_on(HOME, "f"), O_WRONLY);
+    cr_assert(fd >= 0, "%s", strerror(errno));
     cr_assert_eq(close(fd), 0);
 }
 

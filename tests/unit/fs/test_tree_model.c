@@ -1,6 +1,6 @@
 /* Random operations on a tree, on a replica that gets them as encoded log entries, and on a trivial model of names
  * and link counts. What the home decides must be what the model says; all three must agree in the end. */
-#include "test_tree_fixture.h"
+#include "tests/unit/fs/test_tree_fixture.h"
 
 #include <stdlib.h>
 #include <sys/xattr.h>
@@ -8,6 +8,7 @@
 #define N_OPERATIONS 6000
 #define MODEL_INODES 8192
 #define MODEL_NAMES 8192
+#define NAME_SIZE 8
 
 /* ---- the model ---- */
 
@@ -21,7 +22,7 @@ struct model_inode {
 
 struct model_name {
     uint64_t parent, ino; /* ino 0: free */
-    char name[8];
+    char name[NAME_SIZE];
 };
 
 struct model {
@@ -381,8 +382,8 @@ static struct request draw_request(struct run *run, char *name, char *new_name)
         REQUEST_DROP,   REQUEST_SETATTR, REQUEST_SETATTR, REQUEST_SETATTR,
     };
     static const uint32_t rename_flags[] = {0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
-    strcpy(name, draw_name(run));
-    strcpy(new_name, draw_name(run));
+    (void)snprintf(name, NAME_SIZE, "%s", draw_name(run));
+    (void)snprintf(new_name, NAME_SIZE, "%s", draw_name(run));
     struct request rq = {
         .kind = kinds[draw(run, N_ELEMENTS(kinds))],
         .identity = {.host = {0xa + draw(run, 3)}, .session = 1 + draw(run, 2)},
@@ -459,7 +460,7 @@ static void settle_replica(struct run *run)
 
 static void step(struct run *run)
 {
-    char name[8], new_name[8];
+    char name[NAME_SIZE], new_name[NAME_SIZE];
     struct request rq = draw_request(run, name, new_name);
     struct change change;
     struct outcome outcome;
