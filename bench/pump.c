@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -200,6 +201,15 @@ static void *draw_stream(void *arg)
     return NULL;
 }
 
+/* Of this process so far. */
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
 /* Bytes a second. */
 static double draw(const struct options *options, SSL_CTX *context, int n_streams)
 {
@@ -234,11 +244,13 @@ static void draw_all(const struct options *options)
     if (options->is_json)
         printf("{\"bytes\": %" PRIu64 ", \"streams\": [", options->bytes);
     for (int i = 0; i < options->n_streams; i++) {
+        double cpu = cpu_seconds();
         double rate = draw(options, context, options->streams[i]);
+        cpu = cpu_seconds() - cpu;
         best = MAX(best, rate);
         if (options->is_json)
-            printf("%s{\"n\": %d, \"bytes_per_s\": %.0f}", i > 0 ? ", " : "", options->streams[i],
-                   rate);
+            printf("%s{\"n\": %d, \"bytes_per_s\": %.0f, \"cpu_s\": %.2f}", i > 0 ? ", " : "",
+                   options->streams[i], rate, cpu);
         else
             printf("%d streams: %.0f MB/s\n", options->streams[i], rate / 1e6);
         (void)fflush(stdout);

@@ -39,6 +39,9 @@
 #define STRANGER_FRAME_MAX 4096u /* before the hello */
 
 #define RECORD_BYTES (16u << 10)
+/* A record a call would make the network (and the waking of the receiver) cost more than the encryption. What is staged
+ * cannot be overtaken any more, so it is not much. */
+#define STAGE_BYTES (128u << 10)
 #define FRAME_BYTES_MAX (FRAME_HEADER_BYTES + FRAME_BODY_MAX + ENTRIES_RAW_MAX)
 
 #define PROTOCOL_VERSION_MIN 1u
@@ -142,7 +145,6 @@ struct conn {
     /* owned by the thread */
     int fd;
     struct tls_link *tls;
-    bool more_follows;   /* of the same frame, at once */
     bool send_blocked;   /* the socket took no more */
     bool is_stalled;     /* a frame waits for a worker: nothing is read */
     bool has_last_word;  /* an Error is queued that says why it ends */
@@ -154,6 +156,11 @@ struct conn {
         size_t size, sent;
         struct out_frame *large; /* after them */
     } out;
+    struct {
+        uint8_t *
+            data; /* ciphertext of many records: one call sends them. NULL: straight to the socket */
+        size_t at, size;
+    } staged;
     struct {
         uint8_t *data;
         size_t at, size; /* unread bytes are [at, size) */
@@ -181,6 +188,7 @@ bool conn_last_word(struct conn *conn, uint64_t id, const ProtobufCMessage *body
 
 /* conn_io.c: 0, -EAGAIN: as far as the socket lets; other errors end the connection. */
 MUST_USE int conn_pump_out(struct conn *conn, bool *ret_moved);
+MUST_USE int conn_send_staged(struct conn *conn);
 MUST_USE int conn_pump_in(struct conn *conn, bool *ret_moved);
 struct tls_io conn_tls_io(struct conn *conn);
 

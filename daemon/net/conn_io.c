@@ -10,11 +10,9 @@
 /* Frames up to this size are copied together into a record; larger ones are sent from where they are. */
 #define SMALL_FRAME_BYTES 4096u
 
-static ssize_t io_send(void *ctx, const void *data, size_t size)
+static ssize_t send_now(struct conn *conn, const void *data, size_t size)
 {
-    struct conn *conn = ctx;
-    int more = conn->more_follows ? MSG_MORE : 0;
-    ssize_t n = send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT | more);
+    ssize_t n = send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0)
         return n;
     if (errno == EINTR || errno == EAGAIN) {
@@ -22,6 +20,35 @@ static ssize_t io_send(void *ctx, const void *data, size_t size)
         return -EAGAIN;
     }
     return -errno;
+}
+
+int conn_send_staged(struct conn *conn)
+{
+    while (conn->staged.at < conn->staged.size) {
+        ssize_t n = send_now(conn, conn->staged.data + conn->staged.at,
+                             conn->staged.size - conn->staged.at);
+        if (n < 0)
+            return (int)n;
+        conn->staged.at += (size_t)n;
+    }
+    conn->staged.at = conn->staged.size = 0;
+    return 0;
+}
+
+static ssize_t io_send(void *ctx, const void *data, size_t size)
+{
+    struct conn *conn = ctx;
+    if (!conn->staged.data)
+        return send_now(conn, data, size);
+    if (conn->staged.size == STAGE_BYTES) {
+        int r = conn_send_staged(conn);
+        if (r < 0)
+            return r;
+    }
+    size_t n = MIN(size, STAGE_BYTES - conn->staged.size);
+    memcpy(conn->staged.data + conn->staged.size, data, n);
+    conn->staged.size += n;
+    return (ssize_t)n;
 }
 
 static ssize_t io_receive(void *ctx, void *data, size_t size)
@@ -107,10 +134,7 @@ static int write_next(struct conn *conn)
     if (conn->out.sent < conn->out.size)
         return write_some(conn, conn->out.data, conn->out.size, &conn->out.sent);
     struct out_frame *large = conn->out.large;
-    /* Records of one frame go into as few packets as they fill, without waiting behind its last. */
-    conn->more_follows = large->size - large->sent > RECORD_BYTES;
     int r = write_some(conn, large->data, large->size, &large->sent);
-    conn->more_follows = false;
     if (r == 0 && large->sent == large->size) {
         frame_pool_put(&conn->peers->pool, large);
         conn->out.large = NULL;
@@ -118,9 +142,8 @@ static int write_next(struct conn *conn)
     return r;
 }
 
-int conn_pump_out(struct conn *conn, bool *ret_moved)
+static int stage(struct conn *conn, bool *ret_moved)
 {
-    conn->send_blocked = false;
     for (size_t records = 0; records < PUMP_BYTES / RECORD_BYTES; records++) {
         if (conn->out.sent == conn->out.size && !conn->out.large && !refill(conn))
             return 0;
@@ -130,6 +153,14 @@ int conn_pump_out(struct conn *conn, bool *ret_moved)
         *ret_moved = true;
     }
     return 0;
+}
+
+int conn_pump_out(struct conn *conn, bool *ret_moved)
+{
+    conn->send_blocked = false;
+    int r = stage(conn, ret_moved);
+    int sent = r == 0 ? conn_send_staged(conn) : 0;
+    return r < 0 ? r : sent;
 }
 
 /* ---- in ---- */

@@ -123,14 +123,16 @@ static int secure(struct conn *conn)
     if (r < 0)
         return r;
     conn->in.data = malloc(FRAME_BYTES_MAX + RECORD_BYTES);
-    return conn->in.data ? 0 : -ENOMEM;
+    conn->staged.data = malloc(STAGE_BYTES);
+    return conn->in.data && conn->staged.data ? 0 : -ENOMEM;
 }
 
 /* ---- frames ---- */
 
 static bool has_output(const struct conn *conn)
 {
-    return conn->out.sent < conn->out.size || conn->out.large;
+    return conn->out.sent < conn->out.size || conn->out.large ||
+           conn->staged.at < conn->staged.size;
 }
 
 /* False: there is something to do first. Reading has come to its end when this is called. */
@@ -296,6 +298,7 @@ static void release(struct conn *conn)
     frame_pool_put(&conn->peers->pool, TAKE(conn->out.large));
     tls_link_free(TAKE(conn->tls));
     free(TAKE(conn->in.data));
+    free(TAKE(conn->staged.data));
     if (conn->fd >= 0)
         (void)close(TAKE_FD(conn->fd));
 }
@@ -317,8 +320,10 @@ static void finish(struct conn *conn, int error)
     report(conn);
     if (conn->is_dialler && conn->tls)
         peers_keep_session(peers, conn->peer, tls_take_session(conn->tls));
-    if (was_ready)
+    if (was_ready) {
         tls_bye(conn->tls);
+        (void)!conn_send_staged(conn);
+    }
     peers_ended(peers, conn, error);
     if (!was_ready && !conn->is_dialler && conn->fd >= 0)
         linger(conn);
