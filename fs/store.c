@@ -157,7 +157,8 @@ static int open_drawn(struct store *store, struct copy *copy, const struct inode
 static void warn_lost(const struct inode *inode, int e)
 {
     if (e != -ENOENT)
-        log_error("store", "cannot open this host's own copy of inode %" PRIx64 ": %s version=%" PRIu64,
+        log_error("store",
+                  "cannot open this host's own copy of inode %" PRIx64 ": %s version=%" PRIu64,
                   inode->ino, e == -EBADMSG ? "its map is damaged" : strerror(-e), inode->version);
 }
 

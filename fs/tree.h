@@ -33,31 +33,38 @@ MUST_USE int tree_open(int dirfd, uint64_t map_bytes, struct tree **ret_tree);
 void tree_free(struct tree *tree);
 DEFINE_FREEP(tree, struct tree)
 
-uint64_t tree_applied(struct tree *tree); /* index of the last entry that readers see applied; 0: empty */
+uint64_t
+tree_applied(struct tree *tree); /* index of the last entry that readers see applied; 0: empty */
 struct host_id tree_home(struct tree *tree);
 void tree_usage(struct tree *tree, struct tree_usage *ret_usage);
 
 /* Reading. -ENOENT, -ENOTDIR, -ENODATA (xattrs), -ERANGE (value larger than size; size 0 asks for the size), -EIO. */
 MUST_USE int tree_get(struct tree *tree, uint64_t ino, struct inode *ret_inode);
-MUST_USE int tree_lookup(struct tree *tree, uint64_t parent, struct span name, struct inode *ret_inode);
-MUST_USE int tree_readlink(struct tree *tree, uint64_t ino, char *buffer, size_t size, size_t *ret_used);
-MUST_USE int tree_getxattr(struct tree *tree, uint64_t ino, struct span name, void *buffer, size_t size,
+MUST_USE int tree_lookup(struct tree *tree, uint64_t parent, struct span name,
+                         struct inode *ret_inode);
+MUST_USE int tree_readlink(struct tree *tree, uint64_t ino, char *buffer, size_t size,
                            size_t *ret_used);
+MUST_USE int tree_getxattr(struct tree *tree, uint64_t ino, struct span name, void *buffer,
+                           size_t size, size_t *ret_used);
 /* Names, each with its NUL, as listxattr(2). */
-MUST_USE int tree_listxattr(struct tree *tree, uint64_t ino, char *buffer, size_t size, size_t *ret_used);
+MUST_USE int tree_listxattr(struct tree *tree, uint64_t ino, char *buffer, size_t size,
+                            size_t *ret_used);
 
 /* Calls entry for each name of dir after cookie (0: from the start), in cookie order, until it returns false.
  * "." and ".." are the caller's. One snapshot a call. */
 typedef bool tree_entry_f(void *ctx, struct span name, uint64_t cookie, const struct inode *inode);
-MUST_USE int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie, tree_entry_f *entry, void *ctx);
+MUST_USE int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie, tree_entry_f *entry,
+                          void *ctx);
 
 /* Inodes that host holds open for writing (writer), and those that it holds open though they are unlinked (held);
  * for recovery: before SESSION, each held one needs a DROP. -EAGAIN from any read: over 1000 reads at a time. */
 typedef bool tree_inode_f(void *ctx, const struct inode *inode);
-MUST_USE int tree_each_writer(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
+MUST_USE int tree_each_writer(struct tree *tree, struct host_id host, tree_inode_f *each,
+                              void *ctx);
 MUST_USE int tree_each_held(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
 /* Inodes whose keeper is host and lacks blocks of their current version: until its KEEP. */
-MUST_USE int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
+MUST_USE int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *each,
+                                  void *ctx);
 /* Every inode, in number order, from the given one on. */
 MUST_USE int tree_each(struct tree *tree, uint64_t from, tree_inode_f *each, void *ctx);
 
@@ -74,12 +81,13 @@ MUST_USE int tree_decide(struct tree *tree, const struct request *request, int64
  * PUBLISH, OPEN_WRITE and inodes that lost a name. -ENOSPC: the map is full; -EIO, -EBADMSG: state and change do not fit. */
 struct tree_effect {
     struct outcome outcome;
-    uint64_t gone;        /* this inode is no more: its content goes */
-    struct inode before;  /* ino 0 if nothing existed before */
-    struct inode after;   /* ino 0 if it is gone */
-    uint64_t touched[6];  /* inodes whose attributes changed, 0-terminated */
+    uint64_t gone;       /* this inode is no more: its content goes */
+    struct inode before; /* ino 0 if nothing existed before */
+    struct inode after;  /* ino 0 if it is gone */
+    uint64_t touched[6]; /* inodes whose attributes changed, 0-terminated */
 };
-MUST_USE int tree_apply(struct tree *tree, const struct change *change, struct tree_effect *ret_effect);
+MUST_USE int tree_apply(struct tree *tree, const struct change *change,
+                        struct tree_effect *ret_effect);
 /* Groups what is applied between begin and commit into one transaction (replicas, recovery). Both on one thread.
  * tree_decide sees the batch, readers do not. A tree_apply that fails ends the batch: nothing of it stays, and
  * commit, still to be called, returns that error. */

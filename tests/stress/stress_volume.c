@@ -112,7 +112,7 @@ static void *watch(void *arg)
         struct volume_watcher watcher = {.changed = changed, .session = 1};
         volume_watch(replica, &watcher);
         (void)!volume_wait_applied(replica, volume_applied(replica) + 1,
-                                  clock_mono_ns() + NS_PER_MS);
+                                   clock_mono_ns() + NS_PER_MS);
         volume_watch(replica, NULL); /* the watcher ends with its scope */
     }
     return NULL;

@@ -6,8 +6,11 @@
 /* Names become directories and mount points: nothing in them may lead elsewhere. */
 Test(volume_name, is_checked)
 {
-    static const char *const good[] = {"a", "guest", "pages--guest--0123456789abcdef0123456789abcdef", "v1.2_x-y", "Alice@example.org"};
-    static const char *const bad[] = {"", ".", "..", ".hidden", "-x", "_x", "a/b", "a b", "@a", "a\n", "\xc3\xa4", "a:b"};
+    static const char *const good[] = {"a", "guest",
+                                       "pages--guest--0123456789abcdef0123456789abcdef", "v1.2_x-y",
+                                       "Alice@example.org"};
+    static const char *const bad[] = {"",    ".",   "..", ".hidden", "-x",       "_x",
+                                      "a/b", "a b", "@a", "a\n",     "\xc3\xa4", "a:b"};
     char long_name[VOLUME_NAME_MAX_BYTES + 2];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         cr_expect(volume_name_check(good[i]) == 0, "%s", good[i]);
