@@ -117,9 +117,12 @@ static void log_trouble(const struct call *c, int error)
 
     if (!log_allow(&limit, &suppressed))
         return;
-    log_warning("fuse", "cannot %s '%s': %s volume=%s inode=%" PRIu64 " pid=%d suppressed=%" PRIu64,
-                c->doing, c->name ? c->name : "", strerror(-error), c->session->name, id_ino(c->id),
-                (int)fuse_req_ctx(c->req)->pid, suppressed);
+    const char *quote = c->name ? "'" : "";
+    log_warning("fuse",
+                "cannot %s %s%s%s%s: %s volume=%s inode=%" PRIu64 " pid=%d suppressed=%" PRIu64,
+                c->doing, quote, c->name ? c->name : "the file", quote,
+                error == -EBUSY ? " (another host is writing it)" : "", strerror(-error),
+                c->session->name, id_ino(c->id), (int)fuse_req_ctx(c->req)->pid, suppressed);
 }
 
 void call_end(struct call *c, int error)

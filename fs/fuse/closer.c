@@ -14,7 +14,7 @@ static bool close_node(struct session *s, struct node *node)
     if (node_claim(node, clock_mono_ns() + REQUEST_TIMEOUT_NS) < 0)
         return false;
     int r = node->n_write == 0 ? live_end_write(s, node) : 0;
-    bool done = r == 0 || !node->writing;
+    bool done = r == 0 || (!node->writing && !node->unsure);
     if (done)
         live_unuse(node);
     node_unclaim(node);

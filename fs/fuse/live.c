@@ -87,7 +87,8 @@ static int get_settled_content(struct call *c, struct node *node, struct content
             break;
         is_moving = volume_wait_applied(volume, applied + 1, clock_mono_ns() + SETTLE_NS);
     }
-    log_error("fuse", "this host's own copy of a file is lost volume=%s inode=%" PRIu64, c->session->name, node->ino);
+    log_error("fuse", "this host's own copy of a file is lost volume=%s inode=%" PRIu64,
+              c->session->name, node->ino);
     return -EIO;
 }
 
@@ -216,8 +217,13 @@ int live_write(struct call *c, struct node *node)
     int r = session_change(s, &request, &outcome);
     if (r == -ENOENT)
         return -ESTALE;
+    if (r < 0 && r != -EBUSY) {
+        node->unsure = true;
+        closer_add(&s->closer, node);
+    }
     if (r < 0)
         return r;
+    node->unsure = false;
     r = own_content(s, node, &inode);
     if (r == 0)
         r = begin_writing(s, node, &inode);
@@ -308,12 +314,20 @@ static int close_write(struct session *s, struct node *node)
     return r == -ENOENT ? 0 : r;
 }
 
+/* An ownership that nobody here uses. */
+static int end_unsure(struct session *s, struct node *node)
+{
+    int r = node->unsure ? close_write(s, node) : 0;
+    node->unsure = node->unsure && r < 0;
+    return r;
+}
+
 int live_end_write(struct session *s, struct node *node)
 {
     bool is_published;
 
     if (!node->writing)
-        return 0;
+        return end_unsure(s, node);
     int r = live_publish(s, node, REQUEST_LAST_CLOSE, &is_published);
     if (r == 0 && !is_published)
         r = close_write(s, node);

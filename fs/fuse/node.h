@@ -65,9 +65,10 @@ struct node {
     struct content *content; /* while open or being written */
     unsigned n_open, n_cached, n_write;
     _Atomic unsigned n_passthrough; /* the quota looks at it from outside */
-    int backing_id;   /* 0: none */
+    int backing_id;                 /* 0: none */
     bool pages_stale; /* written past the kernel's page cache since it was last filled */
     bool undurable;   /* something was published and not synced since */
+    bool unsure;      /* asked for the write ownership, got no answer: perhaps it is ours */
 
     /* under claim: the backing file as it was when last published, or opened for writing */
     uint64_t sample_size;

@@ -55,14 +55,15 @@ static bool is_better_cached(struct node *node, const struct handle *h)
     return !h->write && content_size(node->content) <= SMALL_BYTES;
 }
 
-static enum node_mode choose_mode(struct call *c, struct node *node, const struct handle *h, bool sees_writes)
+static enum node_mode choose_mode(struct call *c, struct node *node, const struct handle *h,
+                                  bool sees_writes)
 {
     struct session *s = c->session;
 
     if (node->n_passthrough > 0)
         return NODE_PASSTHROUGH;
-    if (node->n_cached > 0 || !s->passthrough || sees_writes || !content_is_complete(node->content) ||
-        is_better_cached(node, h))
+    if (node->n_cached > 0 || !s->passthrough || sees_writes ||
+        !content_is_complete(node->content) || is_better_cached(node, h))
         return NODE_CACHED;
     return backing_id(c, node) != 0 ? NODE_PASSTHROUGH : NODE_CACHED;
 }
@@ -370,7 +371,8 @@ static int create_file(struct call *c, mode_t mode, struct inode *ret_inode)
         r = tree_get(c->session->tree, outcome.ino, ret_inode);
     else if (r == -ENOENT)
         return r;
-    return r == -ENOENT ? -ESTALE : r; /* made, and removed by another host: the kernel tries again */
+    return r == -ENOENT ? -ESTALE
+                        : r; /* made, and removed by another host: the kernel tries again */
 }
 
 /* Somebody else made the name since the kernel looked: then it is opened. */

@@ -13,7 +13,7 @@
 #include "proto/base/log.h"
 
 #define THREADS_DEFAULT 64
-#define BACKGROUND_MAX 64
+#define BACKGROUND_MAX 48 /* of the workers; the rest is for requests that somebody waits for */
 #define INIT_TIMEOUT_NS (5 * NS_PER_S)
 
 /* ---- negotiation ---- */
