@@ -17,13 +17,22 @@ static int volume_of_frame(const struct frame *frame, Whiskfs__VolumeQuery **ret
     return r;
 }
 
+static enum making making_of(struct volumes *volumes, const char *name)
+{
+    SCOPED_LOCK(&volumes->lock);
+    const struct entry *entry = volumes_find_entry(volumes, name);
+    return entry ? entry->making : MAKING_NOT;
+}
+
 /* A replica that hears -ENOENT forgets the volume and what it keeps of it, so that is said only when the volume is gone
  * from this disk: not while this host starts, stops or cannot open it. */
-static int why_absent(const struct volumes *volumes, const char *name)
+static int why_absent(struct volumes *volumes, const char *name)
 {
     char home[HOST_NAME_MAX_BYTES + 1];
     if (volume_name_check(name) < 0)
         return -ENOENT;
+    if (making_of(volumes, name) == MAKING_DECIDED)
+        return -ENOTCONN;
     int r = volume_directory_home(&volumes->directories, name, home);
     return r == -ENOENT ? -ENOENT : -ENOTCONN;
 }
@@ -46,17 +55,37 @@ static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
     message_free(&query->base);
 }
 
-static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
-                         char *name)
+/* The asker makes a volume that this host is making: who goes on? */
+static bool comes_first(struct volumes *volumes, const char *name, struct host_id asker)
 {
-    struct entry *entry = volumes_use(volumes, name);
-    struct replica_status replica = {0};
+    SCOPED_LOCK(&volumes->lock);
+    struct entry *entry = volumes_find_entry(volumes, name);
+    if (!entry || entry->making == MAKING_NOT)
+        return false;
+    if (entry->making == MAKING_DECIDED || volumes->env.self.n < asker.n)
+        return true;
+    entry->making = MAKING_YIELDED;
+    return false;
+}
+
+/* Also of a volume that is not open (yet): otherwise another host might make it anew. */
+static bool is_home_of(struct volumes *volumes, const char *name)
+{
+    char home[HOST_NAME_MAX_BYTES + 1];
+    if (volume_name_check(name) < 0)
+        return false;
+    if (making_of(volumes, name) == MAKING_DECIDED)
+        return true;
+    return volume_directory_home(&volumes->directories, name, home) == 0 &&
+           strcmp(home, volumes->self) == 0;
+}
+
+static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
+                         char *name, bool asker_makes)
+{
     Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
-    if (entry) {
-        attachment_replica_status(entry->attachment, &replica);
-        volumes_unuse(volumes, entry);
-    }
-    if (!replica.is_home) {
+    if (!is_home_of(volumes, name) &&
+        !(asker_makes && comes_first(volumes, name, conn_host(conn)))) {
         conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
         return;
     }
@@ -75,7 +104,7 @@ static void on_query(void *ctx, struct conn *conn, const struct frame *frame)
         conn_close(conn, "malformed message");
         return;
     }
-    answer_query(ctx, conn, frame, query->volume);
+    answer_query(ctx, conn, frame, query->volume, query->is_making);
     message_free(&query->base);
 }
 

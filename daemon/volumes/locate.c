@@ -9,8 +9,8 @@
 #define ASK_NS NS_PER_S /* a host that is silent must not use up the time to ask the others */
 #define HOSTS_ASKED_MAX 256
 
-static int ask_host(struct volumes *volumes, const struct member_host *host, const char *name,
-                    char *ret_home, int64_t deadline_ns)
+static int ask_host(struct volumes *volumes, const struct member_host *host,
+                    const Whiskfs__VolumeQuery *query, char *ret_home, int64_t deadline_ns)
 {
     struct conn *conn;
     int r = peers_get(volumes->peers, host->id, CHANNEL_CONTROL, 0, deadline_ns, &conn);
@@ -18,9 +18,7 @@ static int ask_host(struct volumes *volumes, const struct member_host *host, con
         return r;
     struct frame *frame = NULL;
     ProtobufCMessage *reply = NULL;
-    Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
-    query.volume = (char *)(uintptr_t)name;
-    r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query.base, (struct span){0},
+    r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query->base, (struct span){0},
                   deadline_ns, &frame);
     if (r == 0)
         r = message_get(frame->body, &whiskfs__volume_info__descriptor, &reply);
@@ -34,7 +32,8 @@ static int ask_host(struct volumes *volumes, const struct member_host *host, con
 }
 
 /* -ENOENT: every host that could be reached says no. */
-static int ask_hosts(struct volumes *volumes, const char *name, char *ret_home, int64_t deadline_ns)
+static int ask_hosts(struct volumes *volumes, const Whiskfs__VolumeQuery *query, char *ret_home,
+                     int64_t deadline_ns)
 {
     AUTO_FREE struct member_host *hosts = calloc(HOSTS_ASKED_MAX, sizeof *hosts);
     if (!hosts)
@@ -45,7 +44,7 @@ static int ask_hosts(struct volumes *volumes, const char *name, char *ret_home, 
         if (!hosts[i].alive)
             continue;
         int64_t until = MIN(deadline_ns, clock_mono_ns() + ASK_NS);
-        int r = ask_host(volumes, &hosts[i], name, ret_home, until);
+        int r = ask_host(volumes, &hosts[i], query, ret_home, until);
         if (r == 0)
             return 0;
         if (r != -ENOENT)
@@ -54,7 +53,7 @@ static int ask_hosts(struct volumes *volumes, const char *name, char *ret_home, 
     return worst;
 }
 
-int volumes_locate(struct volumes *volumes, const char *name, int64_t deadline_ns,
+int volumes_locate(struct volumes *volumes, const char *name, bool is_making, int64_t deadline_ns,
                    char ret_home[HOST_NAME_MAX_BYTES + 1])
 {
     struct member_volume known;
@@ -64,5 +63,8 @@ int volumes_locate(struct volumes *volumes, const char *name, int64_t deadline_n
         (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", known.home);
         return 0;
     }
-    return ask_hosts(volumes, name, ret_home, deadline_ns);
+    Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
+    query.volume = (char *)(uintptr_t)name;
+    query.is_making = is_making;
+    return ask_hosts(volumes, &query, ret_home, deadline_ns);
 }

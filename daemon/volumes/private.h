@@ -18,6 +18,14 @@ enum errand {
     ERRAND_FORGET
 };
 
+/* Of hosts that make one volume at once each asks the others before it decides; the one with the lowest id goes on. */
+enum making {
+    MAKING_NOT,
+    MAKING_ASKS,
+    MAKING_YIELDED, /* to a host with a lower id */
+    MAKING_DECIDED
+};
+
 /* A volume that this host knows about. */
 struct entry {
     UT_hash_handle hh;
@@ -27,6 +35,7 @@ struct entry {
     bool is_busy;                  /* an operation is under way on it */
     bool is_closing;               /* no new users */
     enum errand errand;            /* for the maintenance thread */
+    enum making making;
 };
 
 struct volumes {
@@ -65,9 +74,9 @@ void volumes_unuse(struct volumes *volumes, struct entry *entry);
 /* ---- locate.c ---- */
 
 /* Who is the home of a volume: this disk, membership, or the hosts themselves say. -ENOENT: nobody knows it;
- * -EHOSTUNREACH: a host that may know is silent. */
-MUST_USE int volumes_locate(struct volumes *volumes, const char *name, int64_t deadline_ns,
-                            char ret_home[HOST_NAME_MAX_BYTES + 1]);
+ * -EHOSTUNREACH: a host that may know is silent. is_making: if nobody knows it, this host makes it. */
+MUST_USE int volumes_locate(struct volumes *volumes, const char *name, bool is_making,
+                            int64_t deadline_ns, char ret_home[HOST_NAME_MAX_BYTES + 1]);
 
 /* ---- volumes.c; the caller has begun an operation ---- */
 

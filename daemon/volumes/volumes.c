@@ -8,6 +8,9 @@
 
 #include "proto/base/log.h"
 
+#define OTHER_NS                                                                                   \
+    (100 * NS_PER_MS) /* how soon a volume that another host is making is asked for again */
+
 /* ---- operations; the caller has begun one ---- */
 
 void volumes_close_entry(struct volumes *volumes, struct entry *entry)
@@ -54,7 +57,17 @@ static int open_as_replica(struct volumes *volumes, struct entry *entry, const c
         (void)volumes_hide(volumes, entry);
         attachment_free(attachment);
     }
-    return r == -ENOTCONN ? -EHOSTUNREACH : r; /* the home is starting or stopping */
+    return r;
+}
+
+/* Another host is making or opening the volume. False: stopping, or no time left. */
+static bool wait_for_other(struct volumes *volumes, int64_t deadline_ns)
+{
+    int64_t until = MIN(deadline_ns, clock_mono_ns() + OTHER_NS);
+    SCOPED_LOCK(&volumes->lock);
+    while (!volumes->is_stopping && cond_wait_until(&volumes->changed, &volumes->lock, until))
+        continue;
+    return !volumes->is_stopping && until < deadline_ns;
 }
 
 int volumes_attach_entry(struct volumes *volumes, struct entry *entry, int64_t deadline_ns)
@@ -62,17 +75,20 @@ int volumes_attach_entry(struct volumes *volumes, struct entry *entry, int64_t d
     char home[HOST_NAME_MAX_BYTES + 1];
     if (entry->attachment)
         return attachment_mount(entry->attachment);
-    int r = volumes_locate(volumes, entry->name, deadline_ns, home);
+    int r = volumes_locate(volumes, entry->name, false, deadline_ns, home);
     if (r < 0)
         return r;
     if (strcmp(home, volumes->self) == 0)
         return open_as_home(volumes, entry);
     r = volume_directory_set_home(&volumes->directories, entry->name, home);
-    if (r == 0)
-        r = open_as_replica(volumes, entry, home, deadline_ns);
+    if (r == 0) {
+        do
+            r = open_as_replica(volumes, entry, home, deadline_ns);
+        while (r == -ENOTCONN && wait_for_other(volumes, deadline_ns));
+    }
     if (r == -ENOENT) /* its home has it no more; another host may make it anew */
         (void)!volume_directory_delete(&volumes->directories, entry->name);
-    return r;
+    return r == -ENOTCONN ? -EHOSTUNREACH : r;
 }
 
 static int announce(struct volumes *volumes, const char *name, uint64_t limit_bytes)
@@ -91,6 +107,22 @@ static void undo_create(struct volumes *volumes, struct entry *entry)
     (void)!volume_directory_delete(&volumes->directories, entry->name);
 }
 
+static void set_making(struct volumes *volumes, struct entry *entry, enum making making)
+{
+    SCOPED_LOCK(&volumes->lock);
+    entry->making = making;
+}
+
+/* All were asked and none has it. False: one of them makes it, too, and comes first. */
+static bool decide_to_make(struct volumes *volumes, struct entry *entry)
+{
+    SCOPED_LOCK(&volumes->lock);
+    if (entry->making == MAKING_YIELDED)
+        return false;
+    entry->making = MAKING_DECIDED;
+    return true;
+}
+
 static int create_entry(struct volumes *volumes, struct entry *entry,
                         const struct volume_genesis *genesis)
 {
@@ -100,8 +132,8 @@ static int create_entry(struct volumes *volumes, struct entry *entry,
         with_limit.limit_bytes = volumes->default_limit_bytes;
     if (entry->attachment)
         return -EEXIST;
-    int r = volumes_locate(volumes, entry->name, clock_mono_ns() + ATTACH_NS, home);
-    if (r == 0)
+    int r = volumes_locate(volumes, entry->name, true, clock_mono_ns() + ATTACH_NS, home);
+    if (r == 0 || (r == -ENOENT && !decide_to_make(volumes, entry)))
         return -EEXIST;
     if (r != -ENOENT) /* a host that is silent may have it */
         return r;
@@ -140,7 +172,9 @@ int volumes_create(struct volumes *volumes, const char *name, const struct volum
     int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
     if (r < 0)
         return r;
+    set_making(volumes, entry, MAKING_ASKS);
     r = create_entry(volumes, entry, genesis);
+    set_making(volumes, entry, MAKING_NOT);
     volumes_end(volumes, entry);
     if (r == 0)
         log_info("volumes", "made volume '%s': this host is its home", name);
@@ -164,11 +198,16 @@ int volumes_attach(struct volumes *volumes, const char *name, int64_t deadline_n
 int volumes_attach_or_create(struct volumes *volumes, const char *name, int64_t deadline_ns)
 {
     struct volume_genesis genesis = {.mode = 01777};
-    int r = volumes_attach(volumes, name, deadline_ns);
-    if (r != -ENOENT)
-        return r;
-    r = volumes_create(volumes, name, &genesis);
-    return r == -EEXIST ? volumes_attach(volumes, name, deadline_ns) : r;
+    int r;
+    do {
+        r = volumes_attach(volumes, name, deadline_ns);
+        if (r != -ENOENT)
+            return r;
+        r = volumes_create(volumes, name, &genesis);
+        if (r != -EEXIST)
+            return r;
+    } while (wait_for_other(volumes, deadline_ns));
+    return volumes_attach(volumes, name, deadline_ns);
 }
 
 static int detach_entry(struct volumes *volumes, struct entry *entry, bool is_forced)
