@@ -2,6 +2,7 @@
 #include "fs/fuse/session.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -94,6 +95,20 @@ static const struct fuse_lowlevel_ops session_ops = {
 
 /* ---- mounting ---- */
 
+/* libfuse's own lines, which end in a newline. */
+__attribute__((format(printf, 2, 0))) static void log_libfuse(enum fuse_log_level level,
+                                                              const char *format, va_list arguments)
+{
+    char line[256];
+
+    (void)vsnprintf(line, sizeof line, format, arguments);
+    line[strcspn(line, "\n")] = '\0';
+    if (level <= FUSE_LOG_WARNING)
+        log_warning("fuse", "%s", line);
+    else
+        log_debug("fuse", "%s", line);
+}
+
 static int make_fuse_session(struct session *s)
 {
     char options[512];
@@ -125,6 +140,7 @@ static bool wait_initialized(struct session *s)
 
 static int mount_volume(struct session *s, unsigned max_threads)
 {
+    fuse_set_log_func(log_libfuse);
     tune_request_size();
     unmount_stale(s->mountpoint);
     int r = make_fuse_session(s);
@@ -147,7 +163,9 @@ static void unmount(struct session *s)
 {
     if (!s->is_mounted)
         return;
-    if (umount2(s->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY) {
+    int r = umount2(s->mountpoint, UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+    s->needs_helper = r == -EPERM;
+    if (r == -EBUSY) {
         log_info("fuse", "%s is in use: unmounting it from the tree; what is open ends volume=%s",
                  s->mountpoint, s->name);
         (void)umount2(s->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -161,6 +179,8 @@ static void session_free(struct session *s)
         return;
     unmount(s);
     kernel_workers_stop(&s->workers);
+    if (s->needs_helper)
+        fuse_session_unmount(s->fuse);
     if (s->watcher.changed)
         volume_watch(s->volume, NULL);
     if (s->closer.session)

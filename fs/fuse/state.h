@@ -26,6 +26,7 @@ struct session {
     uint64_t id; /* drawn at mount: identity.session of what this kernel asks for */
     bool want_passthrough;
     bool is_mounted;
+    bool needs_helper; /* only fusermount3 may unmount it */
     struct volume_watcher watcher;
 
     /* written while INIT is answered, read later */
