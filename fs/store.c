@@ -196,7 +196,7 @@ int content_get(struct store *store, struct host_id self, const struct inode *in
     if (e < 0 && is_own)
         warn_lost(inode, e);
     if (e < 0)
-        return e == -EBADMSG ? -EIO : e;
+        return e == -EBADMSG ? -EUCLEAN : e;
     *ret_content = content;
     return 0;
 }

@@ -210,7 +210,7 @@ Test(store, refuses_damaged_own_copies)
     AUTO_CLOSE int fd = openat(directory_fd, OWN_5 ".map", O_WRONLY | O_TRUNC);
     cr_assert_geq(fd, 0);
     inode.writer = SELF;
-    cr_assert_eq(content_get(store, SELF, &inode, &content), -EIO);
+    cr_assert_eq(content_get(store, SELF, &inode, &content), -EUCLEAN);
 }
 
 /* A map whose data file was never made, or is gone, goes. */
