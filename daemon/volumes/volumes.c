@@ -20,7 +20,7 @@ void volumes_close_entry(struct volumes *volumes, struct entry *entry)
 }
 
 /* In sight before it resumes: what it resumes with is settled by members of before, which must be able to join. */
-static int open_as_home(struct volumes *volumes, struct entry *entry)
+static int show_home(struct volumes *volumes, struct entry *entry)
 {
     struct attachment *attachment = NULL;
     int r = attachment_new(&volumes->attachments, entry->name, NULL, &attachment);
@@ -32,10 +32,21 @@ static int open_as_home(struct volumes *volumes, struct entry *entry)
         return r;
     }
     volumes_show(volumes, entry, attachment);
-    r = attachment_resume(attachment);
+    return 0;
+}
+
+static int resume_home(struct volumes *volumes, struct entry *entry)
+{
+    int r = attachment_resume(entry->attachment);
     if (r < 0)
         volumes_close_entry(volumes, entry);
-    return r < 0 ? r : attachment_mount(attachment);
+    return r < 0 ? r : attachment_mount(entry->attachment);
+}
+
+static int open_as_home(struct volumes *volumes, struct entry *entry)
+{
+    int r = show_home(volumes, entry);
+    return r < 0 ? r : resume_home(volumes, entry);
 }
 
 /* The attachment is in sight while it joins: what the home sends comes in through it. */
@@ -312,23 +323,49 @@ void volumes_set_transfer(struct volumes *volumes, struct transfer *transfer)
     volumes->env.transfer = transfer;
 }
 
-/* Own volumes first, so that other hosts find them; replicas on the maintenance thread. */
-static void start_one(void *ctx, const char *name, const char *home)
+typedef int home_f(struct volumes *volumes, struct entry *entry);
+
+static void with_home(struct volumes *volumes, const char *name, home_f *work)
 {
-    struct volumes *volumes = ctx;
-    if (strcmp(home, volumes->self) != 0) {
-        volumes_send_errand(volumes, name, ERRAND_ATTACH);
-        return;
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
+    if (r == 0) {
+        r = work(volumes, entry);
+        volumes_end(volumes, entry);
     }
-    int r = volumes_attach(volumes, name, clock_mono_ns() + ATTACH_NS);
     if (r < 0)
         log_error("volumes", "cannot open volume '%s': %s: it stays as it is on disk", name,
                   strerror(-r));
 }
 
+static int resume_if_shown(struct volumes *volumes, struct entry *entry)
+{
+    return entry->attachment ? resume_home(volumes, entry) : 0;
+}
+
+/* Replicas are attached on the maintenance thread. */
+static void start_showing(void *ctx, const char *name, const char *home)
+{
+    struct volumes *volumes = ctx;
+    if (strcmp(home, volumes->self) == 0)
+        with_home(volumes, name, show_home);
+    else
+        volumes_send_errand(volumes, name, ERRAND_ATTACH);
+}
+
+static void start_resuming(void *ctx, const char *name, const char *home)
+{
+    struct volumes *volumes = ctx;
+    if (strcmp(home, volumes->self) == 0)
+        with_home(volumes, name, resume_if_shown);
+}
+
+/* All own volumes are in sight before the first resumes: so the leases of members that are gone end all at once. */
 int volumes_start(struct volumes *volumes)
 {
-    int r = volume_directories_each(&volumes->directories, start_one, volumes);
+    int r = volume_directories_each(&volumes->directories, start_showing, volumes);
+    if (r == 0)
+        r = volume_directories_each(&volumes->directories, start_resuming, volumes);
     if (r < 0)
         return r;
     r = thread_start(&volumes->maintainer, "whiskfs-volumes", volumes_maintain, volumes);
