@@ -50,7 +50,9 @@ DEFINE_FREEP(store, struct store)
 
 /* The copy of this inode's current content as this host sees it: its own file where it is keeper or writer, else
  * the drawn copy of inode->version (made empty and partial when there is none). -ENOENT: this host should have it
- * and has not: damage, or the inode was read before an entry that moved or removed the copy. Pair with content_put. */
+ * and has not: damage, or the inode was read before an entry that moved or removed the copy.
+ * -EUCLEAN: its own copy's map is damaged, so nobody knows which blocks are right. -EFBIG: over 16 TiB.
+ * Pair with content_put. */
 MUST_USE int content_get(struct store *store, struct host_id self, const struct inode *inode,
                          struct content **ret_content);
 struct content *content_ref(struct content *content);
