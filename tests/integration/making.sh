@@ -46,3 +46,4 @@ for pid in "${pids[@]}"; do
     fi
 done
 is_same 1 "$made"
+no_errors_in_logs

@@ -46,3 +46,4 @@ wait_until '! on h2 mountpoint -q /mnt/ow/v' 20
 wait_until '! on h2 whiskfs volume show v' 20 >/dev/null
 on h2 whiskfs volume create v --size 1GiB >/dev/null
 is_same "" "$(on h2 ls /mnt/ow/v)"
+no_errors_in_logs
