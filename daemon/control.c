@@ -18,6 +18,7 @@
 #define REQUEST_LINE_MAX (64u << 10)
 #define REQUEST_WAIT_NS (5 * NS_PER_S)
 #define SEND_TIMEOUT_S 5
+#define PLACE_NS NS_PER_S
 #define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
 
 struct control_call {
@@ -45,7 +46,7 @@ struct control {
     pthread_t acceptor;
     struct log_limit full_lines;
     struct mutex lock;
-    struct cond stopped;
+    struct cond changed; /* a place is free, stopping */
     bool is_stopping;
     struct slot slots[CONTROL_CONNECTIONS_MAX];
 };
@@ -162,14 +163,14 @@ static void *serve_main(void *arg)
     close_fd(&slot->fd);
     slot->fd = -1;
     slot->state = SLOT_FINISHED;
+    cond_broadcast(&slot->control->changed);
     return NULL;
 }
 
 /* ---- accepting ---- */
 
-static struct slot *take_slot(struct control *control)
+static struct slot *find_slot(struct control *control) REQUIRES(control->lock)
 {
-    SCOPED_LOCK(&control->lock);
     for (size_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
         struct slot *slot = &control->slots[i];
         if (slot->state == SLOT_FINISHED)
@@ -183,6 +184,18 @@ static struct slot *take_slot(struct control *control)
     return NULL;
 }
 
+/* Waits a moment for one: a client may be back before the thread that answered it has left its place. */
+static struct slot *take_slot(struct control *control)
+{
+    int64_t until = clock_mono_ns() + PLACE_NS;
+    SCOPED_LOCK(&control->lock);
+    struct slot *slot;
+    while (!(slot = find_slot(control)) && !control->is_stopping)
+        if (!cond_wait_until(&control->changed, &control->lock, until))
+            return find_slot(control);
+    return slot;
+}
+
 static void start_serving(struct control *control, int fd)
 {
     const struct timeval timeout = {.tv_sec = SEND_TIMEOUT_S};
@@ -190,6 +203,8 @@ static void start_serving(struct control *control, int fd)
     struct slot *slot = take_slot(control);
     if (!slot) {
         log_warning("control", "refused a client: %d are connected", CONTROL_CONNECTIONS_MAX);
+        (void)!send_object(fd, json_pack("{s:s, s:s}", CONTROL_ERROR,
+                                         "too many clients are connected", CONTROL_CODE, "EBUSY"));
         (void)close(fd);
         return;
     }
@@ -215,7 +230,7 @@ static void wait_for_room(struct control *control)
         log_warning("control", "cannot accept a client: %s: trying again", strerror(errno));
     SCOPED_LOCK(&control->lock);
     int64_t until = clock_mono_ns() + ACCEPT_AGAIN_NS;
-    while (!control->is_stopping && cond_wait_until(&control->stopped, &control->lock, until))
+    while (!control->is_stopping && cond_wait_until(&control->changed, &control->lock, until))
         continue;
 }
 
@@ -294,7 +309,7 @@ int control_start(const char *path, const struct control_command *commands, void
     control->commands = commands;
     control->ctx = ctx;
     mutex_init(&control->lock, LOCK_control);
-    cond_init(&control->stopped);
+    cond_init(&control->changed);
     r = thread_start(&control->acceptor, "whiskfs-accept", accept_main, control);
     if (r < 0) {
         (void)close(control->listener);
@@ -308,7 +323,7 @@ static void shut_down(struct control *control)
 {
     SCOPED_LOCK(&control->lock);
     control->is_stopping = true;
-    cond_broadcast(&control->stopped);
+    cond_broadcast(&control->changed);
     (void)shutdown(control->listener, SHUT_RDWR);
     for (size_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++)
         if (control->slots[i].state == SLOT_RUNNING && control->slots[i].fd >= 0)
@@ -326,7 +341,7 @@ void control_stop(struct control *control)
             thread_join(control->slots[i].thread);
     (void)close(control->listener);
     (void)unlink(control->path);
-    cond_done(&control->stopped);
+    cond_done(&control->changed);
     mutex_done(&control->lock);
     free(control);
 }

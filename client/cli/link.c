@@ -38,14 +38,28 @@ static int open_link(const char *path, int *ret_fd)
     return 0;
 }
 
+/* Without a signal when the daemon has closed: it may have said why. */
+static int send_all(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EPIPE;
+        data += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
 static int send_line(int fd, const json_t *request)
 {
     AUTO_FREE char *text = json_dumps(request, JSON_COMPACT | JSON_ENSURE_ASCII);
     if (!text)
         return -ENOMEM;
-    if (dprintf(fd, "%s\n", text) < 0)
-        return -EPIPE;
-    return 0;
+    int r = send_all(fd, text, strlen(text));
+    return r < 0 ? r : send_all(fd, "\n", 1);
 }
 
 /* errno by its name, as the daemon sends it. */
