@@ -316,13 +316,13 @@ static int own_copy(struct store *store, struct content *content)
     if (copy->is_own)
         return 0;
     uint64_t version = copy->version;
-    if (copy_exists(store, content->ino, true, 0)) {
-        /* An entry replayed: the own file has this step, and all that followed, behind it. */
-        forget_copy(store, copy);
-        return copy_unlink(store, content->ino, false, version);
-    }
+    /* An own file of a host that was neither keeper nor writer a moment ago is what an ownership without a
+     * publication left: the copy that was drawn takes its place. */
+    struct copy *left = find_copy(store, content->ino, true, 0);
     copy_note_base(content, version);
     int e = copy_rename(store, content->ino, true, version);
+    if (e == 0 && left)
+        forget_copy(store, left);
     if (e < 0)
         return e;
     copy->is_own = true;

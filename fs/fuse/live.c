@@ -305,12 +305,28 @@ int live_publish(struct session *s, struct node *node, uint32_t flags, bool *ret
     return 0;
 }
 
+/* What was opened for writing and not changed is again a copy of what another host keeps. */
+static void give_back(struct session *s, struct node *node)
+{
+    struct inode inode;
+
+    if (tree_get(s->tree, node->ino, &inode) < 0 || inode.version != base_version(node) ||
+        host_equal(inode.keeper, s->self) || host_equal(inode.writer, s->self))
+        return;
+    int r = store_demote(s->store, node->ino, inode.version);
+    if (r < 0) /* the next ownership replaces it */
+        log_debug("fuse", "cannot give content back: %s volume=%s inode=%" PRIu64, strerror(-r),
+                  s->name, node->ino);
+}
+
 static int close_write(struct session *s, struct node *node)
 {
     struct request request = {.kind = REQUEST_CLOSE_WRITE, .ino = node->ino};
     struct outcome outcome;
 
     int r = session_change(s, &request, &outcome);
+    if (r == 0)
+        give_back(s, node);
     return r == -ENOENT ? 0 : r;
 }
 

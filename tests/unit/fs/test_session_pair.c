@@ -151,6 +151,26 @@ Test(pair, partial_files_are_written)
     cr_assert_eq(memcmp(data, again, 2 * MIB), 0);
 }
 
+/* Opened for writing and closed as it was: what is written by the next open is published, and not lost. */
+Test(pair, opened_for_writing_twice)
+{
+    char again[16];
+    put_file(HOME, "f", "abc", 3);
+    wait_closed("f");
+    for (int i = 0; i < 3; i++) {
+        int fd = open(path_on(AWAY, "f"), O_WRONLY | O_APPEND);
+        cr_assert_eq(close(fd), 0);
+        wait_closed("f");
+        cr_assert_eq(get_file(AWAY, "f", again, sizeof again), 3, "as it was");
+    }
+    put_file(AWAY, "f", "def+", 4);
+    wait_closed("f");
+    cr_assert_eq(get_file(AWAY, "f", again, sizeof again), 4);
+    cr_assert_eq(memcmp(again, "def+", 4), 0);
+    cr_assert_eq(get_file(HOME, "f", again, sizeof again), 4);
+    cr_assert_eq(memcmp(again, "def+", 4), 0);
+}
+
 /* While one host writes a file the other cannot, and is told so; afterwards it can. */
 Test(pair, one_writer_at_a_time)
 {

@@ -287,21 +287,24 @@ Test(store, does_not_demote_a_newer_own_copy)
     content_put(content);
 }
 
-/* Nor may it put an empty copy in the place of the own file. */
-Test(store, keeps_the_own_file_when_owning_is_replayed)
+/* An ownership that ended without a publication has left an own file: the copy that is owned next takes its place, and
+ * it is the owner's descriptor that the own file's name leads to. */
+Test(store, owns_over_a_left_own_file)
 {
-    struct content *own = make(5);
-    cr_assert_eq(pwrite(content_fd(own), "mine", 4, 0), 4);
+    struct content *left = make(5);
+    cr_assert_eq(pwrite(content_fd(left), "left", 4, 0), 4);
     struct inode inode = theirs(5, 3);
     struct content *drawn = get(&inode);
+    cr_assert_neq(drawn, left);
     cr_assert_eq(content_own(drawn), 0);
+    cr_assert_eq(content_truncate(drawn, 7, soon()), 0);
+    cr_assert_eq(content_size(left), 4, "who has it open goes on with it");
+    content_put(left);
     content_put(drawn);
-    inode.writer = SELF;
-    drawn = get(&inode);
-    cr_assert_eq(drawn, own);
-    cr_assert_eq(content_size(own), 4);
     cr_assert_not(exists(DRAWN_5_3));
-    content_put(drawn);
+    inode = ours(5, 9);
+    struct content *own = get(&inode);
+    cr_assert_eq(content_size(own), 7);
     content_put(own);
 }
 
