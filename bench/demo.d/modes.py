@@ -196,7 +196,7 @@ class Whiskfs(Local):
         for host in self.cluster.host_names():
             if host != self.home:
                 self.cluster.node(host).output(["whiskfs", "detach", self.volume], check=False)
-        self.cluster.node(self.home).output(["whiskfs", "volume", "remove", self.volume])
+        self.cluster.node(self.home).output(["whiskfs", "volume", "remove", "--force", self.volume])
 
     def stop(self):
         for name in self.cluster.host_names():

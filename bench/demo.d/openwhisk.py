@@ -5,6 +5,7 @@ records without key and headers, compact JSON. The API key is made up; it is her
 """
 import json
 import math
+import os
 import random
 import string
 import subprocess
@@ -16,6 +17,7 @@ API_KEY = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:" + "A" * 64
 NAMESPACE = "guest"
 CONTROLLER = "0"
 PING_INTERVAL_S = 1.0
+PRODUCER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "producer.py")
 USER_MEMORY = "2147483648 B"
 
 
@@ -121,40 +123,29 @@ def completion(message, invoker):
 # -- Kafka ------------------------------------------------------------------------------------------------------
 
 class Topics:
-    """One kcat for each topic, fed line by line. Context manager; publish() may be called from several threads."""
+    """Publishes through one process on the broker's host (producer.py), in order, each message at once.
+    Context manager; publish() may be called from several threads."""
 
-    def __init__(self, node, broker):
-        self.node = node
-        self.broker = broker
-        self.producers = {}
+    def __init__(self, node, broker, python):
+        self.producer = node.popen([python, "-B", PRODUCER, broker], stdin=subprocess.PIPE)
         self.lock = threading.Lock()
 
     def publish(self, topic, message):
-        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps([topic, json.dumps(message, separators=(",", ":"))]).encode() + b"\n"
         with self.lock:
-            producer = self.producers.get(topic)
-            if producer is None:
-                producer = self.producers[topic] = self.node.popen(
-                    ["kcat", "-P", "-q", "-b", self.broker, "-t", topic, "-X", "linger.ms=0", "-X", "acks=1",
-                     "-X", "message.max.bytes=1054644"], stdin=subprocess.PIPE)
-            producer.stdin.write(line)
-            producer.stdin.flush()
+            self.producer.stdin.write(line)
+            self.producer.stdin.flush()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for producer in self.producers.values():
-            try:
-                producer.stdin.close()
-            except BrokenPipeError:
-                pass
-        for producer in self.producers.values():
-            try:
-                producer.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                producer.kill()
-                producer.wait()
+        try:
+            self.producer.stdin.close()
+            self.producer.wait(timeout=10)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self.producer.kill()
+            self.producer.wait()
 
 
 class Invokers:

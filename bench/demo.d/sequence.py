@@ -84,6 +84,8 @@ class Sequence:
         moved += mode.leave(step)
         left = time.monotonic()
         waited_s, drawn, step.bytes_ahead = mode.waited(step)
+        # Requests wait beside each other (the kernel reads ahead), the action does one thing at a time.
+        waited_s = min(waited_s, answer["io_seconds"])
 
         step.moving_s = arrived - began + left - acted + waited_s
         step.processing_s = acted - arrived - waited_s
