@@ -14,6 +14,8 @@
 /* How long an entry that is being applied may take to show. */
 #define SETTLE_NS (100 * NS_PER_MS)
 
+#define WRITER_GRACE_NS (500 * NS_PER_MS)
+
 static int64_t ns_of(struct timespec t)
 {
     return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
@@ -205,16 +207,41 @@ static int own_content(struct session *s, struct node *node, struct inode *ret_i
     return content_own(node->content);
 }
 
+/* True: nobody writes it any more. */
+static bool wait_for_writer(struct session *s, uint64_t ino, int64_t deadline_ns)
+{
+    struct inode inode;
+
+    for (;;) {
+        uint64_t applied = volume_applied(s->volume);
+        if (tree_get(s->tree, ino, &inode) < 0 || host_equal(inode.writer, NO_HOST))
+            return true;
+        if (!volume_wait_applied(s->volume, applied + 1, deadline_ns))
+            return false;
+    }
+}
+
+/* The kernel tells the other host of its last close after close(2) has returned: whoever comes next waits that long. */
+static int ask_to_write(struct session *s, uint64_t ino)
+{
+    struct request request = {.kind = REQUEST_OPEN_WRITE, .ino = ino};
+    struct outcome outcome;
+    int64_t deadline_ns = clock_mono_ns() + WRITER_GRACE_NS;
+
+    int r = session_change(s, &request, &outcome);
+    while (r == -EBUSY && wait_for_writer(s, ino, deadline_ns) && clock_mono_ns() < deadline_ns)
+        r = session_change(s, &request, &outcome);
+    return r;
+}
+
 int live_write(struct call *c, struct node *node)
 {
     struct session *s = c->session;
-    struct request request = {.kind = REQUEST_OPEN_WRITE, .ino = node->ino};
-    struct outcome outcome;
     struct inode inode;
 
     if (node->writing)
         return 0;
-    int r = session_change(s, &request, &outcome);
+    int r = ask_to_write(s, node->ino);
     if (r == -ENOENT)
         return -ESTALE;
     if (r < 0 && r != -EBUSY) {

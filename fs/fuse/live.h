@@ -17,7 +17,8 @@ MUST_USE int live_use(struct call *c, struct node *node);
 /* Lets it go unless somebody has it open or is writing. */
 void live_unuse(struct node *node);
 
-/* Makes this host the writer (a no-op if it is): OPEN_WRITE, own file, sample. -EBUSY: another host writes it. */
+/* Makes this host the writer (a no-op if it is): OPEN_WRITE, own file, sample. -EBUSY: another host writes it,
+ * and goes on doing so for a moment. */
 MUST_USE int live_write(struct call *c, struct node *node);
 /* As live_write for a file that was just made open for writing here. */
 MUST_USE int live_made(struct session *s, struct node *node, const struct inode *inode);

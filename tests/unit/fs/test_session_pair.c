@@ -132,6 +132,19 @@ Test(pair, writing_in_turns)
     }
 }
 
+/* Without waiting for anything but close(2). */
+Test(pair, writing_in_turns_at_once)
+{
+    char again[128];
+    for (int i = 0; i < 100; i++) {
+        int fd = open(path_on(&hosts[i % 2], "f"), O_CREAT | O_WRONLY | O_APPEND, 0644);
+        cr_assert(fd >= 0, "turn %d: %s", i, strerror(errno));
+        cr_assert_eq(write(fd, "x", 1), 1);
+        cr_assert_eq(close(fd), 0);
+    }
+    cr_assert_eq(get_file(HOME, "f", again, sizeof again), 100);
+}
+
 /* A file that was drawn only in part is changed in its middle: the rest is still the other host's. */
 Test(pair, partial_files_are_written)
 {
