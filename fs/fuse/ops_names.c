@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "fs/fuse/ops.h"
+#include "proto/base/clock.h"
 
 static int check_name(const char *name)
 {
@@ -49,10 +50,29 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 
 /* ---- making ---- */
 
+/* What was made here, and removed by another host before it was looked at: it was there, so the caller hears so. The
+ * removal has moved the epoch on; the kernel will not use the name again without asking. */
+static struct inode made_and_gone(const struct request *request, uint64_t ino)
+{
+    int64_t now = clock_real_ns();
+
+    return (struct inode){.ino = ino,
+                          .mode = request->mode,
+                          .nlink = S_ISDIR(request->mode) ? 2 : 1,
+                          .uid = request->uid,
+                          .gid = request->gid,
+                          .rdev = request->rdev,
+                          .size = request->value.size,
+                          .atime_ns = now,
+                          .mtime_ns = now,
+                          .ctime_ns = now,
+                          .btime_ns = now};
+}
+
 /* Replies with the inode that request made or linked. */
 static void make(struct call *c, struct request *request)
 {
-    struct outcome outcome;
+    struct outcome outcome = {0};
     struct inode inode;
 
     call_naming(c);
@@ -61,6 +81,10 @@ static void make(struct call *c, struct request *request)
         r = call_change(c, request, &outcome);
     if (r == 0)
         r = tree_get(c->session->tree, outcome.ino, &inode);
+    if (r == -ENOENT && outcome.error == 0 && outcome.ino != 0 && request->kind == REQUEST_MAKE) {
+        inode = made_and_gone(request, outcome.ino);
+        r = 0;
+    }
     if (r < 0)
         call_error(c, r);
     else
