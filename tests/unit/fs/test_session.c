@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
-#include "mount_fixture.h"
+#include "tests/unit/fs/mount_fixture.h"
 
 #define HOST (&hosts[0])
 
@@ -244,7 +244,7 @@ Test(session, large_directories)
     while ((entry = readdir(dir))) {
         if (entry->d_name[0] == '.')
             continue;
-        int i = atoi(entry->d_name);
+        int i = (int)strtol(entry->d_name, NULL, 10);
         cr_assert_not(seen[i], "%d comes twice", i);
         seen[i] = true;
         if (++n == 1000)
