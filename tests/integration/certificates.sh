@@ -4,7 +4,7 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-cluster_up 2 --no-kafka --config host.log_level=debug
+cluster_up 2 --no-kafka --extra noise --extra nobody
 on h1 whiskfs volume create v >/dev/null
 on h2 whiskfs attach v >/dev/null
 on h2 whiskfs detach v >/dev/null
@@ -45,7 +45,13 @@ use_certificate "$pki" h2
 "$cluster" start h2
 within 15 on h2 whiskfs attach v >/dev/null
 
-say "a stranger that speaks no TLS, or has no certificate, does no harm"
-on h2 timeout 2 bash -c 'head -c 100000 /dev/urandom >/dev/tcp/h1/7433' 2>/dev/null || true
-on h2 sh -c 'echo | timeout 2 openssl s_client -connect h1:7433 -quiet' >/dev/null 2>&1 || true
+say "strangers that speak no TLS, or have no certificate, are refused and do no harm"
+on noise timeout 2 bash -c 'head -c 100000 /dev/urandom >/dev/tcp/h1/7433' 2>/dev/null || true
+on nobody sh -c 'echo | timeout 2 openssl s_client -connect h1:7433 -quiet' >/dev/null 2>&1 || true
+for host in noise nobody; do
+    address=$(sed -n "s/ $host\$//p" "$cluster_directory/hosts")
+    wait_until "grep -F 'connection from $address failed' $cluster_directory/h1/log >/dev/null" 10
+done
+grep -F "connection from $address failed" "$cluster_directory/h1/log" | grep -qi certificate ||
+    fail "no word of the missing certificate"
 is_same "" "$(within 10 on h2 ls /mnt/ow/v)"
