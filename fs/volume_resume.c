@@ -47,12 +47,23 @@ static int list_left(struct volume *volume, struct left *writing, struct left *h
     return error;
 }
 
+/* The daemon ended between being granted the file and having one: nothing was written. */
+static int make_up(struct volume *volume, const struct inode *inode)
+{
+    AUTO(content_putp) struct content *content = NULL;
+    if (!host_equal(inode->keeper, volume->self) && !host_equal(inode->keeper, NO_HOST))
+        return 0; /* another host's, as before */
+    return inode->size == 0 ? content_make(volume->store, inode->ino, &content) : -ENOENT;
+}
+
 /* 1: published; 0: as it was published before. */
 static int publish(struct volume *volume, const struct inode *inode)
 {
     AUTO(content_putp) struct content *content = NULL;
     int error = content_get(volume->store, volume->self, inode, &content);
     struct stat st;
+    if (error == -ENOENT)
+        return make_up(volume, inode);
     if (error < 0)
         return error;
     if (fstat(content_fd(content), &st) < 0)

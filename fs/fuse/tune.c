@@ -112,12 +112,18 @@ enum backing_clock backing_clock_of(int fd)
     }
 }
 
-void unmount_stale(const char *mountpoint)
+static bool is_stale(const char *mountpoint)
 {
     struct stat st;
+    return stat(mountpoint, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
 
-    if (stat(mountpoint, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED)) {
+/* There may be several: a daemon that was started while the one before was still ending mounted above its mount. */
+void unmount_stale(const char *mountpoint)
+{
+    while (is_stale(mountpoint)) {
         log_warning("fuse", "unmounting what a daemon that is gone left at %s", mountpoint);
-        (void)umount2(mountpoint, MNT_DETACH);
+        if (umount2(mountpoint, MNT_DETACH) < 0)
+            return;
     }
 }

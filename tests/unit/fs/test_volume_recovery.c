@@ -505,6 +505,14 @@ static void leave_open(struct volume *volume)
                                                  .name = span_of("held")})
                      .error,
                  0);
+    /* Killed before there was a file to write to. */
+    cr_assert_eq(change(volume, (struct request){.kind = REQUEST_MAKE,
+                                                 .flags = REQUEST_FOR_WRITE,
+                                                 .parent = ROOT_INO,
+                                                 .name = span_of("made"),
+                                                 .mode = S_IFREG | 0644})
+                     .error,
+                 0);
 }
 
 /* After a kill, files that were being written are published as they are and closed; what was held open goes. */
@@ -528,8 +536,15 @@ Test(volume_recovery, resume)
     cr_assert(new_file.size == 15 && new_file.writer.n == 0);
     struct tree_usage usage;
     tree_usage(volume_tree(volume), &usage);
-    cr_assert_eq(usage.n_inodes, 3);
+    cr_assert_eq(usage.n_inodes, 4);
     cr_assert(!file_exists("home", new_file.ino + 1, 0), "the held file's content");
+    struct inode made;
+    struct content *content = NULL;
+    cr_assert_eq(tree_lookup(volume_tree(volume), ROOT_INO, span_of("made"), &made), 0);
+    cr_assert_eq(made.writer.n, 0);
+    cr_assert_eq(content_get(volume_store(volume), HOME, &made, &content), 0, "empty, not lost");
+    cr_assert_eq(content_size(content), 0);
+    content_put(content);
     /* Once more there is nothing to end. */
     uint64_t last = volume_applied(volume);
     cr_assert_eq(volume_resume(volume), 0);
