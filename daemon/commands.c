@@ -390,8 +390,8 @@ static json_t *disk_json(const struct config *config)
     if (statvfs(config->state, &fs) < 0)
         return json_pack("{s:s, s:s}", "path", config->state, "error", strerror(errno));
     return json_pack("{s:s, s:I, s:I}", "path", config->state, "free_bytes",
-                     (json_int_t)(fs.f_bavail * fs.f_frsize), "total_bytes",
-                     (json_int_t)(fs.f_blocks * fs.f_frsize));
+                     (json_int_t)fs.f_bavail * (json_int_t)fs.f_frsize, "total_bytes",
+                     (json_int_t)fs.f_blocks * (json_int_t)fs.f_frsize);
 }
 
 /* What only the daemon can look at; the rest of `whiskfs doctor` is the client's. */
