@@ -142,10 +142,11 @@ static int mount_volume(struct session *s, unsigned max_threads)
 {
     fuse_set_log_func(log_libfuse);
     tune_request_size();
-    unmount_stale(s->mountpoint);
     int r = make_fuse_session(s);
     if (r < 0)
         return r;
+    /* At the last moment: what is written to the bare directory between the two mounts is in no volume. */
+    unmount_stale(s->mountpoint);
     errno = EIO;
     if (fuse_session_mount(s->fuse, s->mountpoint) != 0)
         return errno ? -errno : -EIO;
