@@ -92,6 +92,14 @@ uint64_t block_map_next_missing(const struct block_map *map, uint64_t block, uin
     return end;
 }
 
+bool block_map_cut(struct block_map *map, uint64_t block)
+{
+    uint64_t n_before = map->n_missing;
+    for (uint64_t b = block; (b = block_map_next_missing(map, b, map->n_blocks)) < map->n_blocks;)
+        block_map_set(map, b);
+    return map->n_missing < n_before;
+}
+
 void block_map_set_synced(struct block_map *map, const uint64_t *snapshot)
 {
     for (size_t w = 0; w < n_words(map); w++) {

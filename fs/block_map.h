@@ -42,6 +42,8 @@ bool block_map_busy(const struct block_map *map, uint64_t block);
 void block_map_set_busy(struct block_map *map, uint64_t block, bool busy);
 /* Marks the block present and its leaf dirty. */
 void block_map_set(struct block_map *map, uint64_t block);
+/* Marks every block from `block` on present. False: nothing was missing there. */
+MUST_USE bool block_map_cut(struct block_map *map, uint64_t block);
 /* First missing block in [block, end); end if none. */
 uint64_t block_map_next_missing(const struct block_map *map, uint64_t block, uint64_t end);
 /* A block present in `snapshot` (n_leaves * MAP_LEAF_WORDS words) is synced now. */

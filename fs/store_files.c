@@ -179,6 +179,9 @@ int copy_open(struct store *store, const struct copy *copy, const uint64_t *size
     int e = map_read(store, ino, copy->is_own, copy->version, false, &map, &map_fd);
     if (e == -ENOENT)
         e = block_map_init(&map, 0);
+    /* Own and shorter than its base: cut, by a daemon that was killed before the map said so. */
+    if (e == 0 && copy->is_own && block_map_cut(&map, block_count((uint64_t)st.st_size)))
+        e = map_write(map_fd, &map);
     if (e < 0)
         return e;
     e = content_new(store, ino, fd, map_fd, &map, ret_content);

@@ -251,6 +251,27 @@ Test(store, owns_drawn_copies)
     content_put(content);
 }
 
+/* Killed within a truncation, after the file was cut and before its map knew: what was cut off is gone for good, and
+ * what comes after is not the other host's old bytes. */
+Test(store, cuts_off_what_a_kill_left_to_fetch)
+{
+    struct inode inode = theirs(5, 3);
+    struct content *content = get(&inode);
+    cr_assert_eq(pattern_fill(content, FILE_BYTES, 0), 0);
+    cr_assert_eq(content_own(content), 0);
+    cr_assert_eq(ftruncate(content_fd(content), BLOCK_BYTES), 0);
+    content_put(content);
+    reopen(true);
+    inode.writer = SELF;
+    content = get(&inode);
+    cr_assert_eq(content_truncate(content, FILE_BYTES, soon()), 0);
+    cr_assert_eq(content_need(content, 0, FILE_BYTES, FETCH_DEMAND, soon()), 0);
+    char byte = 'x';
+    cr_assert_eq(pread(content_fd(content), &byte, 1, 2 * BLOCK_BYTES + 7), 1);
+    cr_assert_eq(byte, 0);
+    content_put(content);
+}
+
 /* Another host published: our copy becomes a drawn one of its version, for whoever has it open and for peers. */
 Test(store, demotes_own_copies)
 {
