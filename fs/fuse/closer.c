@@ -40,11 +40,18 @@ static struct node *next_node(struct closer *closer)
     return node;
 }
 
+/* Unless somebody else has added it meanwhile: then theirs is the pin that stays. */
 static void put_back(struct closer *closer, struct node *node)
 {
-    SCOPED_LOCK(&closer->lock);
-    if (list_empty(&node->in_closer))
-        list_append(&closer->nodes, &node->in_closer);
+    bool is_there;
+    {
+        SCOPED_LOCK(&closer->lock);
+        is_there = !list_empty(&node->in_closer);
+        if (!is_there)
+            list_append(&closer->nodes, &node->in_closer);
+    }
+    if (is_there)
+        node_put(&closer->session->nodes, node);
 }
 
 static void *closer_main(void *arg)

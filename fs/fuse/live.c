@@ -73,6 +73,19 @@ static int get_content(struct session *s, struct node *node, struct content **re
     return node->content ? 0 : content_get(s->store, s->self, &inode, ret_content);
 }
 
+/* Made here, but its answer or the daemon was lost before its file was: what is empty is not lost. */
+static int make_empty(struct session *s, struct node *node, struct content **ret_content)
+{
+    struct inode inode;
+
+    int r = tree_get(s->tree, node->ino, &inode);
+    if (r < 0)
+        return r;
+    if (inode.size > 0 || !host_equal(inode.keeper, s->self))
+        return -ENOENT;
+    return content_make(s->store, node->ino, ret_content);
+}
+
 /* An entry takes copies out of the store before the tree shows what it did. So a copy that is missing is lost only if
  * it is still missing after the entry that may be under way. */
 static int get_settled_content(struct call *c, struct node *node, struct content **ret_content)
@@ -89,6 +102,8 @@ static int get_settled_content(struct call *c, struct node *node, struct content
             break;
         is_moving = volume_wait_applied(volume, applied + 1, clock_mono_ns() + SETTLE_NS);
     }
+    if (make_empty(c->session, node, ret_content) == 0)
+        return 0;
     log_error("fuse", "this host's own copy of a file is lost volume=%s inode=%" PRIu64,
               c->session->name, node->ino);
     return -EIO;
@@ -177,13 +192,16 @@ int live_made(struct session *s, struct node *node, const struct inode *inode)
     struct content *content;
 
     int r = content_make(s->store, inode->ino, &content);
-    if (r == -EEXIST) /* made, and then the daemon ended before it could answer */
-        r = content_get(s->store, s->self, inode, &content);
-    if (r < 0)
-        return r;
-    set_content(node, content);
-    node->undurable = true;
-    return begin_writing(s, node, inode);
+    if (r == 0) {
+        set_content(node, content);
+        node->undurable = true;
+        r = begin_writing(s, node, inode);
+    }
+    if (r < 0) { /* the write ownership came with the making */
+        node->unsure = true;
+        closer_add(&s->closer, node);
+    }
+    return r;
 }
 
 /* Takes the ownership back that did not lead to writing. */
@@ -272,10 +290,28 @@ static bool is_changed(struct session *s, const struct node *node, bool dirty,
            clock_real_ns() - node->sample_mtime_ns < 20 * NS_PER_MS;
 }
 
-static uint64_t base_version(struct node *node)
+/* What the next version is built upon. A version that the tree has from this host is of this very file, even if its
+ * answer never came. */
+static uint64_t base_version(struct session *s, struct node *node)
 {
+    struct inode inode;
+    bool is_ours =
+        tree_get(s->tree, node->ino, &inode) == 0 && host_equal(inode.keeper, s->self);
     SCOPED_LOCK(&node->lock);
+
+    if (is_ours && node->writing)
+        node->version = MAX(node->version, inode.version);
     return node->version;
+}
+
+/* Somebody else's version is in the tree. If not, a publication that came too late for it came from here, and its
+ * entry is still on its way. */
+static bool is_overtaken(struct session *s, struct node *node)
+{
+    struct inode inode;
+
+    int r = tree_get(s->tree, node->ino, &inode);
+    return r == -ENOENT || (r == 0 && inode.version > base_version(s, node));
 }
 
 static void published(struct session *s, struct node *node, const struct stat *st,
@@ -297,7 +333,7 @@ static int publish(struct session *s, struct node *node, uint32_t flags, const s
                               .ino = node->ino,
                               .size = (uint64_t)st->st_size,
                               .mtime_ns = ns_of(st->st_mtim),
-                              .base_version = base_version(node)};
+                              .base_version = base_version(s, node)};
 
     if (!content_is_complete(node->content))
         request.flags |= REQUEST_INCOMPLETE;
@@ -337,7 +373,7 @@ static void give_back(struct session *s, struct node *node)
 {
     struct inode inode;
 
-    if (tree_get(s->tree, node->ino, &inode) < 0 || inode.version != base_version(node) ||
+    if (tree_get(s->tree, node->ino, &inode) < 0 || inode.version != base_version(s, node) ||
         host_equal(inode.keeper, s->self) || host_equal(inode.writer, s->self))
         return;
     int r = store_demote(s->store, node->ino, inode.version);
@@ -374,8 +410,8 @@ int live_end_write(struct session *s, struct node *node)
     int r = live_publish(s, node, REQUEST_LAST_CLOSE, &is_published);
     if (r == 0 && !is_published)
         r = close_write(s, node);
-    /* Somebody else's version is in the tree: ours is not to be published, and the ownership went with it. */
-    if (r == 0 || r == -ESTALE)
+    /* What was overtaken is not to be published any more, and the ownership went with it. */
+    if (r == 0 || (r == -ESTALE && is_overtaken(s, node)))
         live_abandon(s, node);
     return r;
 }

@@ -69,6 +69,17 @@ static struct inode made_and_gone(const struct request *request, uint64_t ino)
                           .btime_ns = now};
 }
 
+/* A regular file that is made without being opened is kept here from now on. If its own file cannot be made, the first
+ * open tries again. */
+static void make_content(struct session *s, const struct request *request, uint64_t ino)
+{
+    struct content *content;
+
+    if (request->kind == REQUEST_MAKE && S_ISREG(request->mode) &&
+        content_make(s->store, ino, &content) == 0)
+        content_put(content);
+}
+
 /* Replies with the inode that request made or linked. */
 static void make(struct call *c, struct request *request)
 {
@@ -81,6 +92,8 @@ static void make(struct call *c, struct request *request)
         r = call_change(c, request, &outcome);
     if (r == 0)
         r = tree_get(c->session->tree, outcome.ino, &inode);
+    if (r == 0)
+        make_content(c->session, request, outcome.ino);
     if (r == -ENOENT && outcome.error == 0 && outcome.ino != 0 && request->kind == REQUEST_MAKE) {
         inode = made_and_gone(request, outcome.ino);
         r = 0;

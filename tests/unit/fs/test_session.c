@@ -317,6 +317,16 @@ Test(session, shared_maps)
     cr_assert_eq(munmap(map, MIB) + close(fd), 0);
 }
 
+/* A regular file may be made without being opened. */
+Test(session, made_without_open)
+{
+    char buffer[8];
+    cr_assert_eq(mknod(path_on(HOST, "f"), S_IFREG | 0644, 0), 0);
+    cr_assert_eq(get_file(HOST, "f", buffer, sizeof buffer), 0);
+    put_file(HOST, "f", "abc", 3);
+    cr_assert_eq(get_file(HOST, "f", buffer, sizeof buffer), 3);
+}
+
 /* Extended attributes, their sizes and their errors. */
 Test(session, extended_attributes)
 {

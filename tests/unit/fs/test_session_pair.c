@@ -246,6 +246,37 @@ Test(pair, published_when_the_home_is_back)
     cr_assert_eq(memcmp(buffer, "abc", 3), 0);
 }
 
+/* A publication that took place though its answer got lost is this host's own, and what follows is built upon it. */
+Test(pair, published_though_the_answer_was_lost)
+{
+    char buffer[8];
+    int fd = open(path_on(AWAY, "f"), O_CREAT | O_WRONLY, 0644);
+    cr_assert_eq(write(fd, "abc", 3), 3);
+    are_answers_lost = true;
+    cr_assert_eq(fsync(fd), -1);
+    cr_assert_eq(errno, EIO);
+    are_answers_lost = false;
+    cr_assert_eq(write(fd, "def", 3), 3);
+    cr_assert_eq(close(fd), 0, "%s", strerror(errno));
+    wait_closed("f");
+    cr_assert_eq(get_file(HOME, "f", buffer, 8), 6);
+    cr_assert_eq(memcmp(buffer, "abcdef", 6), 0);
+}
+
+/* A creation that took place though its answer got lost leaves an empty file, not a broken one. */
+Test(pair, created_though_the_answer_was_lost)
+{
+    char buffer[8];
+    are_answers_lost = true;
+    cr_assert_eq(open(path_on(AWAY, "f"), O_CREAT | O_WRONLY, 0644), -1);
+    cr_assert_eq(errno, EIO);
+    are_answers_lost = false;
+    put_file(AWAY, "f", "abc", 3);
+    wait_closed("f");
+    cr_assert_eq(get_file(HOME, "f", buffer, 8), 3);
+    cr_assert_eq(memcmp(buffer, "abc", 3), 0);
+}
+
 /* An ownership whose grant got lost on the way is given back. */
 Test(pair, lost_grants_are_given_back)
 {
