@@ -183,6 +183,11 @@ struct host_id tree_home(struct tree *tree)
     return committed(tree).home;
 }
 
+uint64_t tree_next_ino(struct tree *tree)
+{
+    return committed(tree).next_ino;
+}
+
 void tree_usage(struct tree *tree, struct tree_usage *ret_usage)
 {
     struct tree_meta meta = committed(tree);

@@ -412,10 +412,14 @@ static int open_log(struct volume *volume)
     return error;
 }
 
+/* What a power cut took of a replica's log the home still has: files that this host keeps may be in it. */
 static bool is_wanted(void *ctx, uint64_t ino)
 {
+    struct volume *volume = ctx;
     struct inode inode;
-    return tree_get(ctx, ino, &inode) != -ENOENT;
+    if (!volume_is_home(volume) && ino >= tree_next_ino(volume->tree))
+        return true;
+    return tree_get(volume->tree, ino, &inode) != -ENOENT;
 }
 
 /* If the log had to begin anew, the state alone has what went before: it is made durable at once. */
@@ -441,7 +445,7 @@ static int recover(struct volume *volume, const struct volume_options *options)
     if (error == 0)
         error = volume_replay(volume);
     if (error == 0)
-        error = store_sweep(volume->store, is_wanted, volume->tree);
+        error = store_sweep(volume->store, is_wanted, volume);
     if (error < 0)
         return error;
     volume_advance(volume, tree_applied(volume->tree));

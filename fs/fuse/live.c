@@ -295,8 +295,7 @@ static bool is_changed(struct session *s, const struct node *node, bool dirty,
 static uint64_t base_version(struct session *s, struct node *node)
 {
     struct inode inode;
-    bool is_ours =
-        tree_get(s->tree, node->ino, &inode) == 0 && host_equal(inode.keeper, s->self);
+    bool is_ours = tree_get(s->tree, node->ino, &inode) == 0 && host_equal(inode.keeper, s->self);
     SCOPED_LOCK(&node->lock);
 
     if (is_ours && node->writing)

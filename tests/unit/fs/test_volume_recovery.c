@@ -466,6 +466,40 @@ Test(volume_recovery, install)
     volume_free(home);
 }
 
+/* A power cut took entries of a replica's log that the home has made durable, and not the file that they are about:
+ * when they come again the file is still there. */
+Test(volume_recovery, power_cut_of_a_replica)
+{
+    struct fake fake = {0};
+    struct volume *home = create_and_open();
+    struct volume_options options = options_of("replica", OTHER, &fake);
+    cr_assert_eq(volume_install(&options, -1), 0);
+    struct volume *replica = open_as("replica", OTHER, &fake);
+    fake.home = home;
+    fake.volume = replica;
+    catch_up(home, replica);
+    struct stat before;
+    cr_assert_eq(stat(path_of("replica/log/0000000000000001.log"), &before), 0);
+    uint64_t ino = write_file(replica, "mine", "text");
+    cr_assert_eq(publish(replica, ino, 4, REQUEST_LAST_CLOSE | REQUEST_DURABLE).error, 0);
+    volume_free(replica);
+    cr_assert_eq(truncate(path_of("replica/log/0000000000000001.log"), before.st_size), 0);
+    forget_boot("replica");
+
+    replica = open_as("replica", OTHER, &fake);
+    fake.volume = replica;
+    cr_assert(!has(replica, "mine"), "what the power cut took");
+    catch_up(home, replica);
+    struct inode mine = get(replica, ino);
+    struct content *content = NULL;
+    char text[8];
+    cr_assert_eq(content_get(volume_store(replica), OTHER, &mine, &content), 0);
+    cr_assert_eq(pread(content_fd(content), text, sizeof text, 0), 4);
+    content_put(content);
+    volume_free(replica);
+    volume_free(home);
+}
+
 /* What is no checkpoint, or one of this host's own volume, replaces nothing. */
 Test(volume_recovery, install_refused)
 {
