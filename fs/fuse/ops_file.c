@@ -55,6 +55,9 @@ static bool is_better_cached(struct node *node, const struct handle *h)
     return !h->write && content_size(node->content) <= SMALL_BYTES;
 }
 
+/* A map of a passed-through file holds the backing file and not the open one: its RELEASE comes while the map goes on
+ * being written, and what is written then would never be published. A cached file's comes when the map is gone. Where
+ * readers have the file passed through already, there is no choice. */
 static enum node_mode choose_mode(struct call *c, struct node *node, const struct handle *h,
                                   bool sees_writes)
 {
@@ -62,7 +65,7 @@ static enum node_mode choose_mode(struct call *c, struct node *node, const struc
 
     if (node->n_passthrough > 0)
         return NODE_PASSTHROUGH;
-    if (node->n_cached > 0 || !s->passthrough || sees_writes ||
+    if (node->n_cached > 0 || !s->passthrough || sees_writes || h->may_map ||
         !content_is_complete(node->content) || is_better_cached(node, h))
         return NODE_CACHED;
     return backing_id(c, node) != 0 ? NODE_PASSTHROUGH : NODE_CACHED;
@@ -195,13 +198,14 @@ void close_all(struct session *s)
 
 /* ---- opening ---- */
 
-static struct handle *handle_new(struct session *s, struct node *node, bool write)
+static struct handle *handle_new(struct session *s, struct node *node, bool write, int flags)
 {
     struct handle *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
     h->node = node;
     h->write = write;
+    h->may_map = (flags & O_ACCMODE) == O_RDWR;
     list_init(&h->in_node);
     node_opening(&s->nodes, node);
     return h;
@@ -260,7 +264,7 @@ static int open_handle(struct call *c, struct handle *h, struct fuse_file_info *
 
 static int open_node(struct call *c, struct node *node, struct fuse_file_info *fi)
 {
-    struct handle *h = handle_new(c->session, node, wants_write(fi->flags));
+    struct handle *h = handle_new(c->session, node, wants_write(fi->flags), fi->flags);
     if (!h)
         return -ENOMEM;
     int r = open_handle(c, h, fi);
@@ -306,7 +310,7 @@ static int made_claimed(struct call *c, struct handle *h, const struct inode *in
 static int open_made(struct call *c, struct node *node, const struct inode *inode,
                      struct fuse_file_info *fi)
 {
-    struct handle *h = handle_new(c->session, node, true);
+    struct handle *h = handle_new(c->session, node, true, fi->flags);
     if (!h)
         return -ENOMEM;
     int r = node_claim(node, c->deadline_ns);

@@ -52,6 +52,7 @@ struct session {
 struct handle {
     struct node *node;
     bool write;
+    bool may_map; /* open for reading and writing: only such a one can be written through a shared map */
     enum node_mode mode;
     struct list in_node; /* of the node's handles, once it is open */
 };

@@ -327,6 +327,30 @@ Test(session, made_without_open)
     cr_assert_eq(get_file(HOST, "f", buffer, sizeof buffer), 3);
 }
 
+/* A map outlives the descriptor it was made with: what is written to it after the last close is published too. */
+Test(session, maps_without_a_descriptor)
+{
+    char buffer[8];
+    int fd = open(path_on(HOST, "f"), O_CREAT | O_RDWR, 0644);
+    cr_assert_eq(ftruncate(fd, MIB), 0);
+    char *map = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq(map, MAP_FAILED);
+    memcpy(map, "before", 6);
+    cr_assert_eq(close(fd), 0);
+    uint64_t version = inode_of("f").version;
+    struct timespec moment = {.tv_nsec = 50 * NS_PER_MS};
+    nanosleep(&moment, NULL);
+    cr_assert(host_equal(inode_of("f").writer, HOST->self), "still being written");
+    memcpy(map + 5000, "mapped", 6);
+    cr_assert_eq(munmap(map, MIB), 0);
+    wait_closed("f");
+    cr_assert_gt(inode_of("f").version, version);
+    fd = open(path_on(HOST, "f"), O_RDONLY);
+    cr_assert_eq(pread(fd, buffer, 6, 5000), 6);
+    cr_assert_eq(memcmp(buffer, "mapped", 6), 0);
+    cr_assert_eq(close(fd), 0);
+}
+
 /* Extended attributes, their sizes and their errors. */
 Test(session, extended_attributes)
 {
