@@ -15,6 +15,7 @@
 TestSuite(kafka, .timeout = 60);
 
 #define WAIT_NS (15 * NS_PER_S)
+#define PROMPTLY_NS (5 * NS_PER_S) /* under a sanitizer on a busy machine, too */
 
 /* What the consumer's thread saw, one "topic:key:payload" per record. */
 struct inbox {
@@ -133,7 +134,7 @@ Test(kafka, reads_what_is_new)
     cr_assert_gt(atomic_load(&inbox.n_ticks), 0);
     int64_t before_ns = clock_mono_ns();
     kafka_consumer_free(c);
-    cr_assert_lt(clock_mono_ns() - before_ns, NS_PER_S);
+    cr_assert_lt(clock_mono_ns() - before_ns, PROMPTLY_NS);
     mock_kafka_stop(mock);
 }
 
@@ -236,7 +237,7 @@ Test(kafka, no_broker)
     cr_assert_gt(atomic_load(&inbox.n_ticks), 0);
     int64_t before_ns = clock_mono_ns();
     kafka_consumer_free(c);
-    cr_assert_lt(clock_mono_ns() - before_ns, NS_PER_S);
+    cr_assert_lt(clock_mono_ns() - before_ns, PROMPTLY_NS);
 }
 
 /* Wrong settings are refused in librdkafka's words. */
@@ -301,7 +302,7 @@ Test(kafka, producer_without_broker, .init = cr_redirect_stderr)
     cr_assert_eq(kafka_producer_new("test-producer", &settings, &p, sentence), 0);
     int64_t before_ns = clock_mono_ns();
     cr_assert_eq(kafka_producer_send_wait(p, "out", "k", "v", 1, 200), -ETIMEDOUT);
-    cr_assert_lt(clock_mono_ns() - before_ns, NS_PER_S);
+    cr_assert_lt(clock_mono_ns() - before_ns, PROMPTLY_NS);
     int r = 0;
     for (unsigned i = 0; i < 20 && r == 0; i++)
         r = kafka_producer_send(p, "out", "k", "v", 1);
