@@ -14,6 +14,8 @@
 /* How long an entry that is being applied may take to show. */
 #define SETTLE_NS (100 * NS_PER_MS)
 
+#define TICK_NS (20 * NS_PER_MS)
+
 #define WRITER_GRACE_NS (500 * NS_PER_MS)
 
 static int64_t ns_of(struct timespec t)
@@ -135,13 +137,20 @@ void live_unuse(struct node *node)
 
 /* ---- becoming the writer ---- */
 
+/* A clock of whole ticks may give the next write the time that the file has now. */
+static bool is_fresh(const struct stat *st)
+{
+    return clock_real_ns() - ns_of(st->st_mtim) < TICK_NS;
+}
+
 /* What the backing file looks like while everything in it is published. */
-static void set_sample(struct node *node, const struct stat *st)
+static void set_sample(struct node *node, const struct stat *st, bool fresh)
 {
     SCOPED_LOCK(&node->lock);
 
     node->sample_size = (uint64_t)st->st_size;
     node->sample_mtime_ns = ns_of(st->st_mtim);
+    node->sample_is_fresh = fresh;
 }
 
 static int sample(struct session *s, struct node *node)
@@ -154,7 +163,7 @@ static int sample(struct session *s, struct node *node)
     node->dirty = false;
     if (fstat(fd, &st) < 0)
         return -errno;
-    set_sample(node, &st);
+    set_sample(node, &st, is_fresh(&st));
     return 0;
 }
 
@@ -285,9 +294,8 @@ static bool is_changed(struct session *s, const struct node *node, bool dirty,
     if (dirty || (uint64_t)st->st_size != node->sample_size ||
         ns_of(st->st_mtim) != node->sample_mtime_ns)
         return true;
-    /* A clock of whole ticks: a passed-through write soon after the sample may not show. */
     return s->backing_clock == CLOCK_COARSE && node->n_write > 0 && node->n_passthrough > 0 &&
-           clock_real_ns() - node->sample_mtime_ns < 20 * NS_PER_MS;
+           node->sample_is_fresh;
 }
 
 /* What the next version is built upon. A version that the tree has from this host is of this very file, even if its
@@ -313,20 +321,21 @@ static bool is_overtaken(struct session *s, struct node *node)
     return r == -ENOENT || (r == 0 && inode.version > base_version(s, node));
 }
 
-static void published(struct session *s, struct node *node, const struct stat *st,
+static void published(struct session *s, struct node *node, const struct stat *st, bool fresh,
                       const struct outcome *outcome)
 {
     {
         SCOPED_LOCK(&node->lock);
         node->version = MAX(node->version, outcome->index);
     }
-    set_sample(node, st);
+    set_sample(node, st, fresh);
     quota_published(&s->quota, node, (uint64_t)st->st_size, content_size(node->content));
 }
 
 static int publish(struct session *s, struct node *node, uint32_t flags, const struct stat *st)
 {
     struct outcome outcome;
+    bool was_fresh = is_fresh(st);
     struct request request = {.kind = REQUEST_PUBLISH,
                               .flags = flags,
                               .ino = node->ino,
@@ -342,7 +351,7 @@ static int publish(struct session *s, struct node *node, uint32_t flags, const s
     if (r < 0)
         node->dirty = true;
     else
-        published(s, node, st, &outcome);
+        published(s, node, st, was_fresh, &outcome);
     return r;
 }
 
@@ -457,7 +466,7 @@ int live_set_times(struct node *node, const struct timespec times[2])
     if (futimens(fd, times) < 0 || fstat(fd, &st) < 0)
         return -errno;
     st.st_size = (off_t)size;
-    set_sample(node, &st);
+    set_sample(node, &st, is_fresh(&st));
     return 0;
 }
 

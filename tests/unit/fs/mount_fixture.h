@@ -36,6 +36,8 @@ struct host {
 static struct host hosts[2]; /* 0: the home */
 static char fixture_dir[64] = "/tmp/whiskfs-mount-XXXXXX";
 static pthread_mutex_t follow_lock = PTHREAD_MUTEX_INITIALIZER;
+static const char
+    *backing_type; /* a filesystem of this type holds the volumes; NULL: that of /tmp */
 static _Atomic unsigned n_fetches;
 static _Atomic int fetch_error;
 static _Atomic bool is_home_silent;   /* requests of the replica are not carried */
@@ -216,6 +218,8 @@ static void fixture_begin(void)
         cr_skip("needs root and /dev/fuse");
     cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     cr_assert_not_null(mkdtemp(fixture_dir));
+    if (backing_type)
+        cr_assert_eq(mount(backing_type, fixture_dir, backing_type, 0, NULL), 0);
 }
 
 __attribute__((unused)) static void one_host(uint64_t limit_bytes, bool passthrough)
@@ -260,6 +264,8 @@ __attribute__((unused)) static void fixture_end(void)
         volume_free(hosts[i].volume);
         hosts[i].volume = NULL;
     }
+    if (backing_type)
+        cr_assert_eq(umount2(fixture_dir, MNT_DETACH), 0);
     if (fixture_dir[0])
         cr_assert_eq(directory_remove(AT_FDCWD, fixture_dir), 0);
 }
