@@ -18,13 +18,14 @@ from cluster import METRICS_PORT, wait_for
 from errors import ClusterError
 
 BLOB = "blob"
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 20
 
 # How whiskfsd calls what is measured (daemon/metrics.def).
 WAITED = "whiskfs_wait_seconds_total"
 RECEIVED = "whiskfs_peer_received_bytes_total"
 AHEAD = 'class="prefetch"'
 HOSTS_KNOWN = "whiskfs_hosts_known"
+INVOKERS_UP = "whiskfs_openwhisk_invokers_up"
 
 
 class Local:
@@ -152,9 +153,12 @@ class Whiskfs(Local):
             self.cluster.write_config(name)
         self.cluster.start_daemons()
         for name in self.cluster.host_names():
-            others = len(self.cluster.host_names()) - 1
-            if not wait_for(lambda host=name, n=others: self._metric(host, HOSTS_KNOWN) == n, START_TIMEOUT_S, 0.1):
-                raise ClusterError(f"{name} does not see the other hosts\n{self.cluster.node(name).log_tail()}")
+            if not wait_for(lambda host=name: self._is_ready(host), START_TIMEOUT_S, 0.1):
+                raise ClusterError(f"{name} does not see all hosts and invokers\n{self.cluster.node(name).log_tail()}")
+
+    def _is_ready(self, host):
+        count = len(self.cluster.host_names())
+        return self._metric(host, HOSTS_KNOWN) == count - 1 and self._metric(host, INVOKERS_UP) == count
 
     def begin(self, cause, document, first_host):
         self.volume = f"pages--guest--{cause}"

@@ -10,6 +10,14 @@ publish() {
     on kafka kcat -P -b kafka:9092 -t "$1" -X acks=1
 }
 
+# activations: how many each host has seen.
+activations() {
+    local host
+    for host in h1 h2 h3; do
+        metric $host whiskfs_openwhisk_activations_total
+    done | tr '\n' ' '
+}
+
 # run_step ACTION CAUSE: what the controller says when it starts a step; prints the invoker.
 run_step() {
     local invoker
@@ -35,8 +43,8 @@ for host in h1 h2 h3; do
 done
 for host in h1 h2 h3; do
     wait_until "[[ \$(metric $host whiskfs_hosts_known) == 2 ]]" 15
+    wait_until "ping_all; [[ \$(metric $host whiskfs_openwhisk_invokers_up) == 3 ]]" 15
 done
-ping_all
 
 first=0123456789abcdef0123456789abcdef
 second=fedcba9876543210fedcba9876543210
@@ -46,8 +54,12 @@ to=h$(($("$whisk" home guest/manual/infer 3) + 1))
 
 say "first run: the transition is seen, on $from and then $to"
 on "$from" whiskfs volume create "pages--guest--$first" >/dev/null
-run_step guest/manual/split $first >/dev/null
-run_step guest/manual/infer $first >/dev/null
+# Topics have no order among them: the next step begins when everybody has heard of the one before.
+for step in split infer; do
+    wanted=$(activations | awk '{ print $1 + 1, $2 + 1, $3 + 1, "" }')
+    run_step guest/manual/$step $first >/dev/null
+    wait_until "[[ \$(activations) == '$wanted' ]]" 10
+done
 
 say "second run: $to draws what $from writes"
 on "$from" whiskfs volume create "pages--guest--$second" >/dev/null
@@ -71,7 +83,6 @@ third=00112233445566778899aabbccddeeff
 for host in h1 h2 h3; do
     wait_until "[[ \$(metric $host whiskfs_membership_connected) == 1 ]]" 40
 done
-ping_all
 on "$from" whiskfs volume create "pages--guest--$third" >/dev/null
 on "$from" sh -c "head -c 20000000 /dev/urandom >/mnt/ow/pages--guest--$third/page"
 before=$(received)
