@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "fs/source.h"
@@ -340,14 +341,27 @@ static bool end_fill(struct content *c, uint64_t block, bool is_present)
     return note_completion_locked(c);
 }
 
+/* What is only cache must leave room for the log and the tree: without it the volume could not go on. */
+static bool has_room(const struct store *store)
+{
+    struct statvfs fs;
+    if (fstatvfs(store->dirfd, &fs) < 0)
+        return true;
+    uint64_t reserve = MIN(FILL_RESERVE_BYTES, fs.f_blocks * fs.f_frsize / 16);
+    return fs.f_bavail * fs.f_frsize >= reserve;
+}
+
 int content_fill(struct content *c, uint64_t block, const void *data, size_t size)
 {
     int claimed = claim_for_fill(c, block, size);
     if (claimed <= 0)
         return claimed;
     uint64_t offset = block * BLOCK_BYTES;
-    int e = size == 0 ? write_zeros(c->fd, offset, block_bytes(c, block))
-                      : write_all(c->fd, data, size, offset);
+    int e;
+    if (size == 0)
+        e = write_zeros(c->fd, offset, block_bytes(c, block));
+    else
+        e = has_room(c->store) ? write_all(c->fd, data, size, offset) : -ENOSPC;
     if (end_fill(c, block, e == 0))
         tidy_completed(&c->store->tidy, c);
     return e;

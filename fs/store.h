@@ -22,6 +22,8 @@
 #include "proto/base/cleanup.h"
 
 #define BLOCK_BYTES (128u << 10)
+#define FILL_RESERVE_BYTES                                                                         \
+    (64ULL << 20) /* or a 16th of a small disk: left free by what comes from elsewhere */
 
 struct store;
 struct content;
@@ -81,7 +83,8 @@ bool content_has(struct content *content, uint64_t first, uint64_t n);
 uint64_t content_present_bytes(struct content *content);
 
 /* Stores one checked block (size: BLOCK_BYTES, or what is left at the end; 0: a block of zeros) and wakes waiters.
- * A block that is present already stays as it is: local writes win. -ENOSPC, -EIO. */
+ * A block that is present already stays as it is: local writes win. -ENOSPC: also when less than the reserve is free;
+ * -EIO. */
 MUST_USE int content_fill(struct content *content, uint64_t block, const void *data, size_t size);
 
 /* Returns when bytes [offset, offset + size) can be read from content_fd(): fetches what is missing through the

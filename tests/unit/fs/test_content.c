@@ -1,6 +1,8 @@
 /* One copy: fills, waits, local writes, truncation; what wins over what. */
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
 
 #include "tests/unit/fs/store_fixture.h"
 
@@ -264,4 +266,39 @@ Test(content, grows_without_fetching)
     cr_assert_eq(content_truncate(content, 9 * FILE_BYTES, soon()), 0);
     cr_assert_eq(content_next_missing(content, 0), 0);
     cr_assert_eq(content_next_missing(content, 5), block_count(9 * FILE_BYTES));
+}
+
+/* A disk that fills up keeps its reserve: what comes from elsewhere is refused before the log has no room. */
+Test(content_full, leaves_the_reserve, .timeout = 60)
+{
+    enum {
+        DISK_BYTES = 16 << 20
+    };
+    static uint8_t block[BLOCK_BYTES];
+    char place[] = "/tmp/whiskfs-full-XXXXXX";
+    struct statvfs fs;
+    struct store *small;
+    struct content *big;
+    cr_assert(mkdtemp(place) != NULL);
+    cr_assert_eq(unshare(CLONE_NEWNS), 0);
+    cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    cr_assert_eq(mount("full", place, "tmpfs", 0, "size=16m"), 0);
+    int fd = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct inode inode = theirs(9, 3);
+    inode.size = 4 * DISK_BYTES;
+    cr_assert_eq(store_open(fd, true, NULL, &small), 0);
+    cr_assert_eq(content_get(small, SELF, &inode, &big), 0);
+    memset(block, 7, sizeof block);
+    int e = 0;
+    for (uint64_t i = 0; e == 0 && i < 2 * DISK_BYTES / BLOCK_BYTES; i++)
+        e = content_fill(big, i, block, sizeof block);
+    cr_assert_eq(e, -ENOSPC);
+    cr_assert_eq(fstatvfs(fd, &fs), 0);
+    cr_assert(fs.f_bavail * fs.f_frsize >= DISK_BYTES / 16 - BLOCK_BYTES);
+    cr_assert(fs.f_bavail * fs.f_frsize < DISK_BYTES / 4);
+    content_put(big);
+    store_free(small);
+    close(fd);
+    umount2(place, MNT_DETACH);
+    rmdir(place);
 }
