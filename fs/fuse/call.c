@@ -321,9 +321,15 @@ int session_change(struct session *s, struct request *request, struct outcome *r
 {
     uint64_t unique = atomic_fetch_add(&s->next_unique, 2);
 
+    if (s->is_cut_off) {
+        *ret_outcome = (struct outcome){.error = -EIO};
+        return -EIO;
+    }
     request->identity = (struct identity){.host = s->self, .session = s->id, .unique = unique};
     int r = change(s, request, ret_outcome);
     if (ret_outcome->index != 0 || !volume_is_home(s->volume))
         volume_answered(s->volume, s->id, unique);
+    if (s->is_ending && r == -EIO)
+        s->is_cut_off = true;
     return r;
 }

@@ -71,6 +71,8 @@ static void *closer_main(void *arg)
 
 void closer_add(struct closer *closer, struct node *node)
 {
+    if (closer->session->is_ending)
+        return; /* there is no closer any more: the recovery at the next start closes it */
     node_pin(&closer->session->nodes, node);
     {
         SCOPED_LOCK(&closer->lock);

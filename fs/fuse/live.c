@@ -437,7 +437,8 @@ void live_close(struct session *s, struct node *node)
     if (r == 0)
         return;
     log_error("fuse", "cannot publish what was written at close: %s volume=%s inode=%" PRIu64 "%s",
-              strerror(-r), s->name, node->ino, node->writing ? " (trying again)" : "");
+              strerror(-r), s->name, node->ino,
+              node->writing && !s->is_ending ? " (trying again)" : "");
     if (node->writing)
         closer_add(&s->closer, node);
 }

@@ -181,10 +181,12 @@ static struct handle *first_handle(struct node *node)
     return list_empty(&node->handles) ? NULL : list_first(&node->handles, struct handle, in_node);
 }
 
+/* Where the home is out of reach, one change waits for it and not each: the recovery at the next start makes them. */
 void close_all(struct session *s)
 {
     struct node *node;
 
+    s->is_ending = true;
     while ((node = node_any_open(&s->nodes))) {
         struct handle *h;
         while ((h = first_handle(node)))

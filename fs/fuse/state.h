@@ -43,6 +43,10 @@ struct session {
         next_unique; /* odd: identities of changes that no kernel request asks for by itself */
     _Atomic unsigned naming; /* replies under way that tell the kernel a name or a new inode */
 
+    /* the session's end, on the thread that stops it */
+    bool is_ending;
+    bool is_cut_off; /* a change could not be made since: no other is tried */
+
     struct mutex lock; /* leaf */
     struct cond changed;
     bool initialized; /* INIT was answered; under lock */
@@ -52,7 +56,8 @@ struct session {
 struct handle {
     struct node *node;
     bool write;
-    bool may_map; /* open for reading and writing: only such a one can be written through a shared map */
+    bool
+        may_map; /* open for reading and writing: only such a one can be written through a shared map */
     enum node_mode mode;
     struct list in_node; /* of the node's handles, once it is open */
 };

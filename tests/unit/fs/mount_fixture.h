@@ -40,6 +40,7 @@ static const char
     *backing_type; /* a filesystem of this type holds the volumes; NULL: that of /tmp */
 static _Atomic unsigned n_fetches;
 static _Atomic int fetch_error;
+static _Atomic unsigned n_unheard;
 static _Atomic bool is_home_silent;   /* requests of the replica are not carried */
 static _Atomic bool are_answers_lost; /* they are, but nobody hears of it */
 
@@ -122,8 +123,10 @@ static int source_forward(struct source *source UNUSED, const struct request *re
                           int64_t deadline_ns UNUSED, struct outcome *ret_outcome)
 {
     struct outcome outcome;
-    if (is_home_silent)
+    if (is_home_silent) {
+        n_unheard++;
         return -EIO;
+    }
     int r = volume_execute(hosts[0].volume, request, &outcome);
     int followed = follow();
     if (are_answers_lost)

@@ -279,6 +279,25 @@ Test(pair, created_though_the_answer_was_lost)
     cr_assert_eq(memcmp(buffer, "abc", 3), 0);
 }
 
+/* A stop while the home is silent waits for it once, however many files are being written. */
+Test(pair, stopped_while_the_home_is_silent)
+{
+    char name[8];
+    for (int i = 0; i < 5; i++) {
+        snprintf(name, sizeof name, "f%d", i);
+        int fd = open(path_on(AWAY, name), O_CREAT | O_WRONLY, 0644);
+        cr_assert_eq(write(fd, "abc", 3), 3);
+    }
+    is_home_silent = true;
+    session_stop(AWAY->session);
+    cr_assert_eq(n_unheard, 1);
+    is_home_silent = false;
+    cr_assert_eq(volume_resume(AWAY->volume), 0);
+    host_mount(AWAY, true);
+    char again[8];
+    cr_assert_eq(get_file(HOME, "f4", again, 8), 3, "the recovery publishes");
+}
+
 /* An ownership whose grant got lost on the way is given back. */
 Test(pair, lost_grants_are_given_back)
 {
