@@ -73,7 +73,8 @@ struct node {
     /* under claim: the backing file as it was when last published, or opened for writing */
     uint64_t sample_size;
     int64_t sample_mtime_ns;
-    bool sample_is_fresh; /* taken so soon after a write that a coarse clock may not tell the next one from it */
+    bool
+        sample_is_fresh; /* taken so soon after a write that a coarse clock may not tell the next one from it */
     _Atomic bool dirty; /* written through the daemon since, or known to differ */
 
     struct list handles; /* handle.in_node; under lock */
