@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fs/tree.h"
+#include "fs/tree/tree.h"
 
 #define PATHS_INOS_MAX (1u << 20)
 

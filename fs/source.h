@@ -7,9 +7,9 @@
 
 #include <stdint.h>
 
-#include "fs/log.h"
+#include "fs/log/log.h"
 #include "fs/request.h"
-#include "fs/store.h"
+#include "fs/store/store.h"
 
 #define FOREVER_NS INT64_MAX
 

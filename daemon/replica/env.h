@@ -3,7 +3,7 @@
 
 #include "daemon/membership.h"
 #include "daemon/net/peers.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 
 struct transfer;
 

@@ -19,7 +19,7 @@
 #define PUSH_SEND_NS                                                                               \
     (200 * NS_PER_MS) /* a follower that takes longer to accept a batch is tried again later */
 #define HOUSEKEEPING_NS (250 * NS_PER_MS)
-#define ENTRY_CHECKSUM_OFFSET 24 /* fs/log.h */
+#define ENTRY_CHECKSUM_OFFSET 24 /* fs/log/log.h */
 
 struct home {
     struct source source;

@@ -70,7 +70,7 @@ static int last_entry_of(struct volume *volume, Whiskfs__Join *join)
     int r = log_read(log, log_last(log), buffer, ENTRIES_RAW_MAX, &used);
     if (r == 0) {
         struct reader reader =
-            reader_over(buffer + 24, used - 24); /* the entry's checksum: fs/log.h */
+            reader_over(buffer + 24, used - 24); /* the entry's checksum: fs/log/log.h */
         join->have_index = log_last(log);
         join->have_checksum = get_u64(&reader);
     }

@@ -7,7 +7,7 @@
 
 #include "daemon/transfer/fetch.h"
 #include "daemon/transfer/transfer_private.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 #include "proto/base/clock.h"
 
 /* What is asked for ahead of the file that is waited for, so that many small files travel together. */

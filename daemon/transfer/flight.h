@@ -13,7 +13,7 @@
 #include <uthash.h>
 
 #include "daemon/net/peers.h"
-#include "fs/store.h"
+#include "fs/store/store.h"
 #include "proto/base/list.h"
 #include "proto/base/mutex.h"
 

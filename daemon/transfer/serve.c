@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/transfer/transfer_private.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 #include "proto/base/clock.h"
 #include "proto/messages.pb-c.h"
 

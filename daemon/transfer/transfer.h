@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/net/peers.h"
-#include "fs/store.h"
+#include "fs/store/store.h"
 #include "proto/base/check.h"
 #include "proto/base/cleanup.h"
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "daemon/membership.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 
 struct volume_directories {
     char *path; /* STATE/volumes */

@@ -14,7 +14,7 @@
 #include "daemon/net/peers.h"
 #include "daemon/replica/env.h"
 #include "fs/fuse/session.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 
 struct volumes;
 

@@ -20,7 +20,7 @@
 #include <uthash.h>
 
 #include "fs/inode.h"
-#include "fs/store.h"
+#include "fs/store/store.h"
 #include "proto/base/list.h"
 #include "proto/base/mutex.h"
 

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fs/tree.h"
+#include "fs/tree/tree.h"
 #include "proto/base/list.h"
 #include "proto/base/mutex.h"
 

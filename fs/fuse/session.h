@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 
 struct session;
 

@@ -1,7 +1,7 @@
 /* Log entries from a peer or a damaged disk: whole ones lie inside the input, one after the other. */
 #include <errno.h>
 
-#include "fs/log.h"
+#include "fs/log/log.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -15,7 +15,7 @@
 #include "daemon/transfer/draw.h"
 #include "daemon/transfer/fetch.h"
 #include "fs/directory.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 #include "proto/base/clock.h"
 
 #define HOSTS_MAX 3

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #include "fs/directory.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 #include "proto/base/clock.h"
 #include "proto/base/mutex.h"
 

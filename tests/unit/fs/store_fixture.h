@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/store.h"
+#include "fs/store/store.h"
 #include "proto/base/clock.h"
 #include "tests/lib/pattern_source.h"
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/block_map.h"
-#include "fs/store.h"
+#include "fs/store/block_map.h"
+#include "fs/store/store.h"
 
 #define INO 42
 #define BLOCKS(n) ((uint64_t)(n)*BLOCK_BYTES)

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/log.h"
+#include "fs/log/log.h"
 
 /* The linker sends the library's fdatasync here (--wrap). */
 int __wrap_fdatasync(int fd);

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/tree.h"
+#include "fs/tree/tree.h"
 
 #define HOST_A ((struct host_id){0xa})
 #define HOST_B ((struct host_id){0xb})

@@ -1,7 +1,7 @@
 /* Names: making, linking, removing, renaming, and what Linux answers when that cannot be. */
 #include "tests/unit/fs/test_tree_fixture.h"
 
-#include "fs/tree_impl.h"
+#include "fs/tree/impl.h"
 
 /* A fresh volume is a root directory, the limit, and nothing else. */
 Test(tree_names, root)

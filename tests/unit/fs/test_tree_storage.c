@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#include "fs/tree_impl.h"
+#include "fs/tree/impl.h"
 #include "proto/base/clock.h"
 
 /* ---- listing ---- */

@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "fs/retired.h"
+#include "fs/volume/retired.h"
 #include "tests/unit/fs/volume_fixture.h"
 
 /* The linker sends the volume's calls here (--wrap). */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fs/directory.h"
-#include "fs/volume.h"
+#include "fs/volume/volume.h"
 #include "proto/base/clock.h"
 
 #define HOME ((struct host_id){0xa})

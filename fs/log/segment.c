@@ -1,0 +1,252 @@
+#include "fs/log/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/log/entry.h"
+#include "proto/base/log.h"
+
+#define SCAN_BYTES 4096
+#define HOLE_BYTES 512 /* what a power cut leaves out is whole sectors, read as zeros */
+
+void segment_name(uint64_t first, char ret_name[static SEGMENT_NAME_BYTES])
+{
+    (void)snprintf(ret_name, SEGMENT_NAME_BYTES, "%016" PRIx64 ".log", first);
+}
+
+bool segment_parse_name(const char *name, uint64_t *ret_first)
+{
+    uint64_t first;
+    char again[SEGMENT_NAME_BYTES];
+    if (sscanf(name, "%16" SCNx64, &first) != 1)
+        return false;
+    segment_name(first, again);
+    if (first == 0 || strcmp(name, again) != 0)
+        return false;
+    *ret_first = first;
+    return true;
+}
+
+struct segment *segment_ref(struct segment *segment)
+{
+    atomic_fetch_add(&segment->references, 1);
+    return segment;
+}
+
+static void segment_free(struct segment *segment)
+{
+    if (!segment)
+        return;
+    close_fd(&segment->fd);
+    free(segment);
+}
+DEFINE_FREEP(segment, struct segment)
+
+void segment_unref(struct segment *segment)
+{
+    if (atomic_fetch_sub(&segment->references, 1) == 1)
+        segment_free(segment);
+}
+
+static int segment_new(int dirfd, uint64_t first, int flags, struct segment **ret_segment)
+{
+    char name[SEGMENT_NAME_BYTES];
+    segment_name(first, name);
+    AUTO(segment_freep) struct segment *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    atomic_init(&s->references, 1);
+    s->first = first;
+    s->fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | flags, 0600);
+    if (s->fd < 0)
+        return errno == EDQUOT ? -ENOSPC : -errno;
+    *ret_segment = TAKE(s);
+    return 0;
+}
+
+int segment_make(int dirfd, uint64_t first, struct segment **ret_segment)
+{
+    return segment_new(dirfd, first, O_CREAT | O_EXCL, ret_segment);
+}
+
+void segment_count(struct segment *s, uint32_t size)
+{
+    if (s->n % SEGMENT_STRIDE == 0)
+        s->marks[s->n / SEGMENT_STRIDE] = s->size;
+    s->n++;
+    s->size += size;
+}
+
+int segment_write(struct segment *s, struct span bytes)
+{
+    size_t done = 0;
+    while (done < bytes.size) {
+        ssize_t n = pwrite(s->fd, bytes.data + done, bytes.size - done, (off_t)(s->size + done));
+        if (n >= 0) {
+            done += (size_t)n;
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        int error = errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? -ENOSPC : -EIO;
+        /* What is left behind if this fails too is overwritten by the next entry or cut off at open. */
+        (void)!ftruncate(s->fd, (off_t)s->size);
+        return error;
+    }
+    return 0;
+}
+
+/* ---- finding an entry ---- */
+
+int segment_seek(struct segment *s, uint64_t index, uint64_t at_index, uint32_t at_offset,
+                 uint32_t *ret_offset)
+{
+    uint8_t buffer[SCAN_BYTES];
+    struct span have = {.data = buffer, .size = 0};
+    while (at_index < index) {
+        uint32_t size;
+        uint64_t found;
+        if (have.size < LOG_HEADER_BYTES) {
+            ssize_t n = pread(s->fd, buffer, sizeof buffer, (off_t)at_offset);
+            if (n < 0)
+                return -EIO;
+            have = (struct span){.data = buffer, .size = (size_t)n};
+        }
+        int error = log_header_get(have, &size, &found);
+        if (error < 0 || found != at_index)
+            return -EBADMSG;
+        at_index++;
+        at_offset += size;
+        size_t step = MIN((size_t)size, have.size);
+        have = (struct span){.data = have.data + step, .size = have.size - step};
+    }
+    *ret_offset = at_offset;
+    return 0;
+}
+
+/* ---- loading ---- */
+
+static int read_whole(int fd, uint8_t *buffer, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = pread(fd, buffer + done, size - done, (off_t)done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EIO;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+/* Is there a whole entry anywhere behind offset? Then what is at offset was not the torn end. */
+static bool has_entry_after(struct span file, size_t offset, uint64_t index)
+{
+    for (size_t at = offset + 1; at + LOG_HEADER_BYTES <= file.size; at++) {
+        struct reader r = reader_over(file.data + at, file.size - at);
+        uint32_t size;
+        uint64_t found;
+        struct log_entry entry;
+        if (log_header_get((struct span){r.at, reader_left(&r)}, &size, &found) < 0)
+            continue;
+        if (found >= index && found - index <= file.size / LOG_HEADER_BYTES &&
+            log_entry_get(&r, &entry) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A power cut writes the pages of the unsynced end in any order: the ones left out read as zeros. A sector of
+ * zeros at the damage tells it from a bit that flipped in what was written. */
+static bool has_hole_at(struct span file, size_t offset)
+{
+    size_t at = (offset + HOLE_BYTES - 1) / HOLE_BYTES * HOLE_BYTES;
+    size_t end = MIN(file.size, offset + LOG_ENTRY_BYTES_MAX);
+    static const uint8_t zeros[HOLE_BYTES];
+    struct reader r = reader_over(file.data + offset, file.size - offset);
+    uint32_t size;
+    uint64_t index;
+    if (log_header_get((struct span){r.at, reader_left(&r)}, &size, &index) == 0)
+        end = MIN(end, offset + size);
+    else
+        end = MIN(end, at + HOLE_BYTES);
+    for (; at + HOLE_BYTES <= end; at += HOLE_BYTES)
+        if (memcmp(file.data + at, zeros, HOLE_BYTES) == 0)
+            return true;
+    return false;
+}
+
+static int cut_tail(struct segment *s, struct span file)
+{
+    uint64_t index = s->first + s->n;
+    char name[SEGMENT_NAME_BYTES];
+    segment_name(s->first, name);
+    if (has_entry_after(file, s->size, index) && !has_hole_at(file, s->size))
+        return -EBADMSG;
+    log_warning("log",
+                "cut the torn end off %s: entry %" PRIu64 " was not written whole offset=%" PRIu32
+                " bytes=%zu",
+                name, index, s->size, file.size - s->size);
+    return ftruncate(s->fd, (off_t)s->size) < 0 ? -EIO : 0;
+}
+
+/* Counts the whole entries from the start of the file. -EBADMSG at the first that is not. */
+static int scan(struct segment *s, struct span file)
+{
+    struct reader r = reader_over(file.data, file.size);
+    for (;;) {
+        struct log_entry entry;
+        int error = log_entry_get(&r, &entry);
+        if (error == -ENODATA)
+            return 0;
+        if (error < 0)
+            return error;
+        if (entry.index != s->first + s->n)
+            return -EBADMSG;
+        segment_count(s, (uint32_t)entry.bytes.size);
+    }
+}
+
+static int damaged(const struct segment *s)
+{
+    char name[SEGMENT_NAME_BYTES];
+    segment_name(s->first, name);
+    log_error("log", "segment %s is damaged at entry %" PRIu64 " offset=%" PRIu32, name,
+              s->first + s->n, s->size);
+    return -EBADMSG;
+}
+
+int segment_load(int dirfd, uint64_t first, bool is_last, struct segment **ret_segment)
+{
+    AUTO(segment_freep) struct segment *s = NULL;
+    int error = segment_new(dirfd, first, 0, &s);
+    if (!s)
+        return error;
+    struct stat st;
+    if (fstat(s->fd, &st) < 0)
+        return -EIO;
+    if (st.st_size > SEGMENT_BYTES_MAX)
+        return damaged(s);
+    AUTO_FREE uint8_t *buffer = malloc((size_t)st.st_size + 1);
+    if (!buffer)
+        return -ENOMEM;
+    struct span file = {.data = buffer, .size = (size_t)st.st_size};
+    error = read_whole(s->fd, buffer, file.size);
+    if (error < 0)
+        return error;
+    error = scan(s, file);
+    if (error == -EBADMSG && is_last)
+        error = cut_tail(s, file);
+    if (error == -EBADMSG)
+        return damaged(s);
+    if (error < 0)
+        return error;
+    *ret_segment = TAKE(s);
+    return 0;
+}

@@ -1,0 +1,560 @@
+/* fs/store/content.c — one open copy: its blocks come in by fills, are waited for, and are written over.
+ *
+ * Whoever writes a missing block claims it first (its busy bit), writes without the lock, and then makes it present
+ * or gives it back: two fills, or a fill and a write, of one block never interleave. Present blocks stay present.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "fs/source.h"
+#include "fs/store/private.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+/* ---- life ---- */
+
+int content_new(struct store *store, uint64_t ino, int fd, int map_fd, struct block_map *map,
+                struct content **ret_content)
+{
+    struct content *c = calloc(1, sizeof *c);
+    if (!c)
+        return -ENOMEM;
+    c->store = store;
+    c->ino = ino;
+    c->fd = fd;
+    c->map_fd = map_fd;
+    c->map = *map;
+    *map = (struct block_map){0};
+    c->written_leaf = SIZE_MAX;
+    atomic_init(&c->refs, 1);
+    atomic_init(&c->is_complete, c->map.n_missing == 0);
+    atomic_init(&c->is_name_synced, false);
+    atomic_init(&c->base_version, c->map.base_version);
+    atomic_init(&c->upstream, c->map.upstream.n);
+    mutex_init(&c->lock, LOCK_content);
+    cond_init(&c->changed);
+    *ret_content = c;
+    return 0;
+}
+
+void content_free(struct content *c)
+{
+    if (!c)
+        return;
+    close_fd(&c->fd);
+    close_fd(&c->map_fd);
+    block_map_done(&c->map);
+    cond_done(&c->changed);
+    mutex_done(&c->lock);
+    free(c);
+}
+
+struct content *content_ref(struct content *c)
+{
+    CHECK(atomic_fetch_add(&c->refs, 1) > 0);
+    return c;
+}
+
+/* ---- what it is ---- */
+
+int content_fd(const struct content *c)
+{
+    return c->fd;
+}
+
+bool content_is_complete(struct content *c)
+{
+    return atomic_load(&c->is_complete);
+}
+
+uint64_t content_ino(const struct content *c)
+{
+    return c->ino;
+}
+
+uint64_t content_version(const struct content *c)
+{
+    return atomic_load(&c->base_version);
+}
+
+uint64_t content_size(struct content *c)
+{
+    struct stat st;
+    return fstat(c->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+struct host_id content_upstream(const struct content *c)
+{
+    if (atomic_load(&c->is_complete))
+        return NO_HOST;
+    return (struct host_id){atomic_load(&c->upstream)};
+}
+
+uint64_t content_next_missing(struct content *c, uint64_t block)
+{
+    uint64_t end = block_count(content_size(c));
+    if (content_is_complete(c))
+        return end;
+    SCOPED_LOCK(&c->lock);
+    return block < end ? block_map_next_missing(&c->map, block, end) : end;
+}
+
+static uint64_t range_end(uint64_t first, uint64_t n)
+{
+    uint64_t end;
+    return __builtin_add_overflow(first, n, &end) ? UINT64_MAX : end;
+}
+
+bool content_has(struct content *c, uint64_t first, uint64_t n)
+{
+    if (content_is_complete(c))
+        return true;
+    uint64_t end = range_end(first, n);
+    SCOPED_LOCK(&c->lock);
+    return block_map_next_missing(&c->map, first, end) == end;
+}
+
+/* Bytes of a block of the base. */
+static uint64_t block_bytes(const struct content *c, uint64_t block)
+{
+    return MIN((uint64_t)BLOCK_BYTES, c->map.base_size - block * BLOCK_BYTES);
+}
+
+static uint64_t missing_bytes(struct content *c)
+{
+    SCOPED_LOCK(&c->lock);
+    uint64_t bytes = c->map.n_missing * BLOCK_BYTES;
+    if (c->map.n_blocks > 0 && !block_map_has(&c->map, c->map.n_blocks - 1))
+        bytes -= BLOCK_BYTES - block_bytes(c, c->map.n_blocks - 1);
+    return bytes;
+}
+
+uint64_t content_present_bytes(struct content *c)
+{
+    uint64_t size = content_size(c);
+    if (content_is_complete(c))
+        return size;
+    return size - MIN(size, missing_bytes(c));
+}
+
+/* ---- the map file ---- */
+
+/* Writes one dirty leaf without the lock. */
+static void write_leaf_locked(struct content *c, size_t leaf) REQUIRES(c->lock)
+{
+    uint8_t bytes[MAP_LEAF_BYTES];
+    block_map_encode_leaf(&c->map, leaf, bytes);
+    c->map.dirty[leaf] = false;
+    c->is_map_written = true;
+    c->written_leaf = leaf;
+    int fd = c->map_fd;
+    mutex_unlock(&c->lock);
+    ssize_t n = pwrite(fd, bytes, sizeof bytes, (off_t)block_map_leaf_offset(&c->map, leaf));
+    int error = n == (ssize_t)sizeof bytes ? 0 : n < 0 ? -errno : -EIO;
+    mutex_lock(&c->lock);
+    c->is_map_written = false;
+    c->written_leaf = SIZE_MAX;
+    if (error < 0 && c->map_error == 0)
+        c->map_error = error;
+    cond_broadcast(&c->changed);
+}
+
+static size_t next_dirty(const struct content *c, size_t first, size_t end)
+{
+    const bool *hit = first < end ? memchr(c->map.dirty + first, true, end - first) : NULL;
+    return hit ? (size_t)(hit - c->map.dirty) : end;
+}
+
+/* Writes what is dirty unless somebody is at it already, who then writes it too. */
+static void flush_map_locked(struct content *c) REQUIRES(c->lock)
+{
+    size_t n = 2 * (size_t)c->map.n_leaves;
+    while (!c->is_map_written && c->map_fd >= 0 && c->map_error == 0) {
+        size_t leaf = next_dirty(c, 0, n);
+        if (leaf == n)
+            return;
+        write_leaf_locked(c, leaf);
+    }
+}
+
+/* Returns when leaves [first, end) are in the file as they are now. */
+static int settle_map_locked(struct content *c, size_t first, size_t end) REQUIRES(c->lock)
+{
+    for (;;) {
+        if (c->map_error < 0)
+            return c->map_error;
+        if (c->map_fd < 0)
+            return 0;
+        bool is_under_way = c->written_leaf >= first && c->written_leaf < end;
+        size_t leaf = next_dirty(c, first, end);
+        if (leaf == end && !is_under_way)
+            return 0;
+        if (c->is_map_written)
+            cond_wait(&c->changed, &c->lock);
+        else
+            write_leaf_locked(c, leaf);
+    }
+}
+
+int content_take_map(struct content *c)
+{
+    SCOPED_LOCK(&c->lock);
+    while (c->is_map_written)
+        cond_wait(&c->changed, &c->lock);
+    return TAKE_FD(c->map_fd);
+}
+
+/* ---- claims ---- */
+
+static bool is_claimed(const struct content *c, uint64_t block)
+{
+    return !block_map_has(&c->map, block) && block_map_busy(&c->map, block);
+}
+
+static bool any_claimed(const struct content *c, uint64_t first, uint64_t end)
+{
+    for (uint64_t b = block_map_next_missing(&c->map, first, end); b < end;
+         b = block_map_next_missing(&c->map, b + 1, end)) {
+        if (block_map_busy(&c->map, b))
+            return true;
+    }
+    return false;
+}
+
+/* Claims every missing block of [first, end) at once, or none. */
+static int claim_missing(struct content *c, uint64_t first, uint64_t end, int64_t deadline_ns)
+{
+    end = MIN(end, c->map.n_blocks);
+    if (first >= end)
+        return 0;
+    SCOPED_LOCK(&c->lock);
+    while (any_claimed(c, first, end)) {
+        if (!cond_wait_until(&c->changed, &c->lock, deadline_ns))
+            return -ETIMEDOUT;
+    }
+    for (uint64_t b = block_map_next_missing(&c->map, first, end); b < end;
+         b = block_map_next_missing(&c->map, b + 1, end))
+        block_map_set_busy(&c->map, b, true);
+    return 0;
+}
+
+/* Ends the claims on [first, end): blocks of [first, present_end) are present now, the others are free again. */
+static void end_claims_locked(struct content *c, uint64_t first, uint64_t end, uint64_t present_end)
+    REQUIRES(c->lock)
+{
+    for (uint64_t b = block_map_next_missing(&c->map, first, end); b < end;
+         b = block_map_next_missing(&c->map, b + 1, end)) {
+        block_map_set_busy(&c->map, b, false);
+        if (b < present_end)
+            block_map_set(&c->map, b);
+    }
+    cond_broadcast(&c->changed);
+}
+
+/* True for the one caller that has to tell the tidy thread. */
+static bool note_completion_locked(struct content *c) REQUIRES(c->lock)
+{
+    if (c->map.n_missing > 0 || atomic_load(&c->is_complete))
+        return false;
+    atomic_store(&c->is_complete, true);
+    return true;
+}
+
+static int end_claims_and_settle(struct content *c, uint64_t first, uint64_t end,
+                                 uint64_t present_end, bool *ret_is_completed)
+{
+    SCOPED_LOCK(&c->lock);
+    end_claims_locked(c, first, end, present_end);
+    int e = settle_map_locked(c, first / MAP_LEAF_BLOCKS, (end - 1) / MAP_LEAF_BLOCKS + 1);
+    *ret_is_completed = note_completion_locked(c);
+    return e;
+}
+
+/* As end_claims_locked, and the map's file follows. -EIO: it cannot. */
+static int end_claims(struct content *c, uint64_t first, uint64_t end, uint64_t present_end)
+{
+    bool is_completed;
+    end = MIN(end, c->map.n_blocks);
+    if (first >= end)
+        return 0;
+    int e = end_claims_and_settle(c, first, end, present_end, &is_completed);
+    if (is_completed)
+        tidy_completed(&c->store->tidy, c);
+    return e;
+}
+
+/* ---- filling ---- */
+
+static int write_all(int fd, const uint8_t *data, size_t size, uint64_t offset)
+{
+    while (size > 0) {
+        ssize_t n = pwrite(fd, data, size, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        data += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+/* An earlier fill may have failed half-way, so the place is not known to be a hole yet. */
+static int write_zeros(int fd, uint64_t offset, uint64_t size)
+{
+    static const uint8_t zeros[BLOCK_BYTES];
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0)
+        return 0;
+    return errno == EOPNOTSUPP ? write_all(fd, zeros, size, offset) : -errno;
+}
+
+/* 1: claimed. 0: present already, or somebody is writing it: then theirs counts. */
+static int claim_for_fill(struct content *c, uint64_t block, size_t size)
+{
+    if (content_is_complete(c))
+        return 0;
+    if (block >= c->map.n_blocks || (size != 0 && size != block_bytes(c, block)))
+        return -EINVAL;
+    SCOPED_LOCK(&c->lock);
+    if (block_map_has(&c->map, block) || block_map_busy(&c->map, block))
+        return 0;
+    block_map_set_busy(&c->map, block, true);
+    return 1;
+}
+
+static bool end_fill(struct content *c, uint64_t block, bool is_present)
+{
+    SCOPED_LOCK(&c->lock);
+    block_map_set_busy(&c->map, block, false);
+    if (is_present)
+        block_map_set(&c->map, block);
+    cond_broadcast(&c->changed);
+    flush_map_locked(c);
+    return note_completion_locked(c);
+}
+
+/* What is only cache must leave room for the log and the tree: without it the volume could not go on. */
+static bool has_room(const struct store *store)
+{
+    struct statvfs fs;
+    if (fstatvfs(store->dirfd, &fs) < 0)
+        return true;
+    uint64_t reserve = MIN(FILL_RESERVE_BYTES, fs.f_blocks * fs.f_frsize / 16);
+    return fs.f_bavail * fs.f_frsize >= reserve;
+}
+
+int content_fill(struct content *c, uint64_t block, const void *data, size_t size)
+{
+    int claimed = claim_for_fill(c, block, size);
+    if (claimed <= 0)
+        return claimed;
+    uint64_t offset = block * BLOCK_BYTES;
+    int e;
+    if (size == 0)
+        e = write_zeros(c->fd, offset, block_bytes(c, block));
+    else
+        e = has_room(c->store) ? write_all(c->fd, data, size, offset) : -ENOSPC;
+    if (end_fill(c, block, e == 0))
+        tidy_completed(&c->store->tidy, c);
+    return e;
+}
+
+/* ---- waiting ---- */
+
+bool content_wait(struct content *c, uint64_t first, uint64_t n, int64_t deadline_ns)
+{
+    uint64_t end = range_end(first, n);
+    SCOPED_LOCK(&c->lock);
+    while (block_map_next_missing(&c->map, first, end) < end) {
+        if (!cond_wait_until(&c->changed, &c->lock, deadline_ns))
+            return block_map_next_missing(&c->map, first, end) == end;
+    }
+    return true;
+}
+
+/* The first missing block of [first, end), once nobody is just writing it; end if none. */
+static int first_missing(struct content *c, uint64_t first, uint64_t end, int64_t deadline_ns,
+                         uint64_t *ret_block)
+{
+    SCOPED_LOCK(&c->lock);
+    uint64_t block;
+    while ((block = block_map_next_missing(&c->map, first, end)) < end && is_claimed(c, block)) {
+        if (!cond_wait_until(&c->changed, &c->lock, deadline_ns))
+            return -ETIMEDOUT;
+    }
+    *ret_block = block;
+    return 0;
+}
+
+static int fetch(struct content *c, uint64_t first, uint64_t n, enum fetch_class class,
+                 int64_t deadline_ns)
+{
+    struct source *source = c->store->source;
+    if (!source || host_equal(content_upstream(c), NO_HOST))
+        return content_is_complete(c) ? 0 : -EIO;
+    return source->ops->fetch(source, c, first, n, class, deadline_ns);
+}
+
+static int need_blocks(struct content *c, uint64_t first, uint64_t end, enum fetch_class class,
+                       int64_t deadline_ns)
+{
+    uint64_t missing = first, last = UINT64_MAX;
+    int n_repeats = 0;
+    end = MIN(end, c->map.n_blocks);
+    while (!content_is_complete(c) && first < end) {
+        int e = first_missing(c, first, end, deadline_ns, &missing);
+        if (e < 0)
+            return e;
+        if (missing == end)
+            return 0;
+        /* The source said it was there: its fill gave way to a write, which failed. Not again and again. */
+        if (missing == last && ++n_repeats > 3)
+            return -EIO;
+        e = fetch(c, missing, end - missing, class, deadline_ns);
+        if (e < 0)
+            return content_has(c, first, end - first) ? 0 : e;
+        last = missing;
+    }
+    return 0;
+}
+
+int content_need(struct content *c, uint64_t offset, uint64_t size, enum fetch_class class,
+                 int64_t deadline_ns)
+{
+    if (size == 0 || content_is_complete(c))
+        return 0;
+    uint64_t end = range_end(offset, size);
+    return need_blocks(c, offset / BLOCK_BYTES, block_count(end), class, deadline_ns);
+}
+
+/* ---- writing ---- */
+
+/* The blocks that [offset, offset + size) covers whole; the base's last block ends where the base ends. */
+static void covered_blocks(const struct content *c, uint64_t offset, uint64_t size,
+                           uint64_t *ret_first, uint64_t *ret_end)
+{
+    uint64_t end = range_end(offset, size);
+    *ret_first = block_count(offset);
+    *ret_end = end >= c->map.base_size ? c->map.n_blocks : end / BLOCK_BYTES;
+    if (*ret_end < *ret_first)
+        *ret_end = *ret_first;
+}
+
+int content_prepare_write(struct content *c, uint64_t offset, uint64_t size, int64_t deadline_ns)
+{
+    if (size == 0 || content_is_complete(c))
+        return 0;
+    uint64_t first, end, last = (range_end(offset, size) - 1) / BLOCK_BYTES;
+    covered_blocks(c, offset, size, &first, &end);
+    int e = 0;
+    if (offset / BLOCK_BYTES < first)
+        e = need_blocks(c, first - 1, first, FETCH_DEMAND, deadline_ns);
+    if (e == 0 && last >= end)
+        e = need_blocks(c, last, last + 1, FETCH_DEMAND, deadline_ns);
+    return e < 0 ? e : claim_missing(c, first, end, deadline_ns);
+}
+
+/* How much of a write cut short counts: not what lies in a block that stays missing. */
+static int64_t countable(struct content *c, uint64_t offset, int64_t written)
+{
+    uint64_t cut = offset + (uint64_t)written;
+    uint64_t block = cut / BLOCK_BYTES;
+    SCOPED_LOCK(&c->lock);
+    if (cut % BLOCK_BYTES == 0 || block_map_has(&c->map, block))
+        return written;
+    uint64_t start = block * BLOCK_BYTES;
+    return start > offset ? (int64_t)(start - offset) : -ENOSPC;
+}
+
+int64_t content_wrote(struct content *c, uint64_t offset, uint64_t size, int64_t written)
+{
+    if (size == 0 || content_is_complete(c))
+        return written;
+    uint64_t first, end, unused, present_end = 0;
+    covered_blocks(c, offset, size, &first, &end);
+    if (written > 0)
+        covered_blocks(c, offset, (uint64_t)written, &unused, &present_end);
+    int e = end_claims(c, first, end, present_end);
+    if (e < 0)
+        return e;
+    if (written <= 0 || (uint64_t)written == size || content_is_complete(c))
+        return written;
+    return countable(c, offset, written);
+}
+
+int content_truncate(struct content *c, uint64_t size, int64_t deadline_ns)
+{
+    uint64_t first = block_count(size), end = c->map.n_blocks;
+    if (size < c->map.base_size && size % BLOCK_BYTES != 0) {
+        int e = need_blocks(c, first - 1, first, FETCH_DEMAND, deadline_ns);
+        if (e < 0)
+            return e;
+    }
+    /* A fill under way past the new end would make the file long again. */
+    int e = claim_missing(c, first, end, deadline_ns);
+    if (e < 0)
+        return e;
+    int failed = ftruncate(c->fd, (off_t)size) < 0 ? -errno : 0;
+    e = end_claims(c, first, end, failed ? 0 : end);
+    return failed ? failed : e;
+}
+
+/* ---- syncing ---- */
+
+/* The present bits as they are, or NULL if there is no map file. */
+static int snapshot_present(struct content *c, uint64_t **ret_words)
+{
+    SCOPED_LOCK(&c->lock);
+    if (c->map_fd < 0) {
+        *ret_words = NULL;
+        return 0;
+    }
+    size_t bytes = ((size_t)c->map.n_leaves * MAP_LEAF_WORDS + 1) * sizeof(uint64_t);
+    *ret_words = malloc(bytes);
+    if (!*ret_words)
+        return -ENOMEM;
+    memcpy(*ret_words, c->map.present, bytes);
+    return 0;
+}
+
+/* The blocks of snapshot are on stable storage: so says the map from now on. */
+static int sync_map(struct content *c, const uint64_t *snapshot)
+{
+    SCOPED_LOCK(&c->lock);
+    block_map_set_synced(&c->map, snapshot);
+    int e = settle_map_locked(c, 0, 2 * (size_t)c->map.n_leaves);
+    while (c->is_map_written)
+        cond_wait(&c->changed, &c->lock);
+    if (e < 0 || c->map_fd < 0)
+        return e;
+    c->is_map_written = true;
+    int fd = c->map_fd;
+    mutex_unlock(&c->lock);
+    e = fdatasync(fd) < 0 ? -errno : 0;
+    mutex_lock(&c->lock);
+    c->is_map_written = false;
+    cond_broadcast(&c->changed);
+    flush_map_locked(c);
+    return e;
+}
+
+int content_sync(struct content *c)
+{
+    AUTO_FREE uint64_t *snapshot = NULL;
+    int e = snapshot_present(c, &snapshot);
+    if (e < 0)
+        return e;
+    if (fdatasync(c->fd) < 0)
+        return -errno;
+    if (snapshot)
+        e = sync_map(c, snapshot);
+    return e < 0 ? e : store_sync_name(c->store, c);
+}

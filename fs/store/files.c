@@ -1,0 +1,263 @@
+/* fs/store/files.c — a copy's files on disk: names, maps, and the order in which they come and go.
+ *
+ * A data file without a map is complete. So a map is made before its data file and removed after it, or when the
+ * copy is complete and synced; whatever moment the daemon is killed at, no copy looks more complete than it is. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "fs/store/private.h"
+#include "proto/base/log.h"
+
+/* On an own file that began as a drawn copy: the version it was drawn of, in hexadecimal. */
+#define BASE_XATTR "user.whiskfs.base"
+#define MAP_SUFFIX ".map"
+
+/* ---- names ---- */
+
+static void copy_name(char name[COPY_NAME_MAX], uint64_t ino, bool is_own, uint64_t version,
+                      const char *suffix)
+{
+    if (is_own)
+        (void)snprintf(name, COPY_NAME_MAX, "own/%016" PRIx64 "%s", ino, suffix);
+    else
+        (void)snprintf(name, COPY_NAME_MAX, "drawn/%016" PRIx64 ".%016" PRIx64 "%s", ino, version,
+                       suffix);
+}
+
+static bool parse_hex(const char *text, uint64_t *ret)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 16; i++) {
+        char ch = text[i];
+        if (ch >= '0' && ch <= '9')
+            v = v << 4 | (uint64_t)(ch - '0');
+        else if (ch >= 'a' && ch <= 'f')
+            v = v << 4 | (uint64_t)(ch - 'a' + 10);
+        else
+            return false;
+    }
+    *ret = v;
+    return true;
+}
+
+bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t *ret_version,
+                     bool *ret_is_map)
+{
+    size_t at = 16;
+    *ret_version = 0;
+    if (!parse_hex(name, ret_ino))
+        return false;
+    if (!is_own) {
+        if (name[at] != '.' || !parse_hex(name + at + 1, ret_version))
+            return false;
+        at += 17;
+    }
+    *ret_is_map = strcmp(name + at, MAP_SUFFIX) == 0;
+    return *ret_is_map || name[at] == '\0';
+}
+
+/* ---- removing and renaming ---- */
+
+/* Blocks are freed when the tidy thread closes the descriptor, not here under the lock. */
+static int unlink_data(struct store *store, const char *name)
+{
+    int fd = openat(store->dirfd, name, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+    int e = unlinkat(store->dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+    if (fd >= 0)
+        tidy_close(&store->tidy, fd);
+    return e;
+}
+
+int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+{
+    char name[COPY_NAME_MAX];
+    copy_name(name, ino, is_own, version, "");
+    int e = unlink_data(store, name);
+    if (e < 0)
+        return e;
+    copy_name(name, ino, is_own, version, MAP_SUFFIX);
+    return unlinkat(store->dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+void copy_unlink_map(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+{
+    char name[COPY_NAME_MAX];
+    copy_name(name, ino, is_own, version, MAP_SUFFIX);
+    (void)unlinkat(store->dirfd, name, 0);
+}
+
+bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+{
+    char name[COPY_NAME_MAX];
+    struct stat st;
+    copy_name(name, ino, is_own, version, "");
+    return fstatat(store->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* The map gets a second name before the data moves and loses the first one after. */
+int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_version)
+{
+    char from[COPY_NAME_MAX], to[COPY_NAME_MAX], from_map[COPY_NAME_MAX], to_map[COPY_NAME_MAX];
+    copy_name(from, ino, !to_own, drawn_version, "");
+    copy_name(from_map, ino, !to_own, drawn_version, MAP_SUFFIX);
+    copy_name(to, ino, to_own, drawn_version, "");
+    copy_name(to_map, ino, to_own, drawn_version, MAP_SUFFIX);
+    int e = copy_unlink(store, ino, to_own, drawn_version);
+    if (e < 0)
+        return e;
+    if (linkat(store->dirfd, from_map, store->dirfd, to_map, 0) < 0 && errno != ENOENT)
+        return -errno;
+    if (renameat(store->dirfd, from, store->dirfd, to) < 0) {
+        e = -errno;
+        (void)unlinkat(store->dirfd, to_map, 0);
+        return e;
+    }
+    (void)unlinkat(store->dirfd, from_map, 0);
+    return 0;
+}
+
+int map_write(int fd, const struct block_map *map)
+{
+    size_t size = block_map_file_bytes(map);
+    AUTO_FREE uint8_t *bytes = malloc(size);
+    if (!bytes)
+        return -ENOMEM;
+    block_map_encode(map, bytes);
+    ssize_t n = pwrite(fd, bytes, size, 0);
+    return n == (ssize_t)size ? 0 : n < 0 ? -errno : -ENOSPC;
+}
+
+int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version, bool synced_only,
+             struct block_map *ret_map, int *ret_fd)
+{
+    char name[COPY_NAME_MAX];
+    copy_name(name, ino, is_own, version, MAP_SUFFIX);
+    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    uint64_t most =
+        MAP_HEADER_BYTES + 2ULL * MAP_LEAF_BYTES * (MAP_BLOCKS_MAX / MAP_LEAF_BLOCKS + 1);
+    if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > most)
+        return -EBADMSG;
+    size_t size = (size_t)st.st_size;
+    AUTO_FREE uint8_t *bytes = malloc(size);
+    if (!bytes)
+        return -ENOMEM;
+    ssize_t n = pread(fd, bytes, size, 0);
+    if (n < 0)
+        return -errno;
+    int e = block_map_decode(ret_map, ino, (struct span){bytes, (size_t)n}, synced_only);
+    if (e == 0)
+        *ret_fd = TAKE_FD(fd);
+    return e;
+}
+
+/* ---- opening ---- */
+
+int copy_open(struct store *store, const struct copy *copy, const uint64_t *size,
+              struct content **ret_content)
+{
+    char name[COPY_NAME_MAX];
+    uint64_t ino = copy->file->ino;
+    copy_name(name, ino, copy->is_own, copy->version, "");
+    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || (size && (uint64_t)st.st_size != *size))
+        return -EBADMSG;
+    AUTO(block_map_done) struct block_map map = {0};
+    AUTO_CLOSE int map_fd = -1;
+    int e = map_read(store, ino, copy->is_own, copy->version, false, &map, &map_fd);
+    if (e == -ENOENT)
+        e = block_map_init(&map, 0);
+    /* Own and shorter than its base: cut, by a daemon that was killed before the map said so. */
+    if (e == 0 && copy->is_own && block_map_cut(&map, block_count((uint64_t)st.st_size)))
+        e = map_write(map_fd, &map);
+    if (e < 0)
+        return e;
+    e = content_new(store, ino, fd, map_fd, &map, ret_content);
+    if (e < 0)
+        return e;
+    (void)TAKE_FD(fd);
+    (void)TAKE_FD(map_fd);
+    return 0;
+}
+
+/* Makes the files of an empty drawn copy: the map first. */
+static int make_files(struct store *store, const struct inode *inode)
+{
+    char name[COPY_NAME_MAX];
+    AUTO(block_map_done) struct block_map map = {0};
+    int e = block_map_init(&map, inode->size);
+    if (e < 0)
+        return e;
+    map.ino = inode->ino;
+    map.base_version = inode->version;
+    map.upstream = inode->keeper;
+    if (inode->size > 0) {
+        copy_name(name, inode->ino, false, inode->version, MAP_SUFFIX);
+        AUTO_CLOSE int map_fd =
+            openat(store->dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (map_fd < 0)
+            return -errno;
+        e = map_write(map_fd, &map);
+        if (e < 0)
+            return e;
+    }
+    copy_name(name, inode->ino, false, inode->version, "");
+    AUTO_CLOSE int fd =
+        openat(store->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)inode->size) < 0)
+        return -errno;
+    return 0;
+}
+
+/* A copy that is not as it should be is no copy: it is cache. */
+int copy_remake(struct store *store, const struct inode *inode)
+{
+    int e = copy_unlink(store, inode->ino, false, inode->version);
+    if (e < 0)
+        return e;
+    e = make_files(store, inode);
+    if (e < 0 && copy_unlink(store, inode->ino, false, inode->version) < 0)
+        log_warning("store", "cannot remove a half-made copy of inode %" PRIx64, inode->ino);
+    return e;
+}
+
+/* ---- own files ---- */
+
+int copy_make_own(struct store *store, uint64_t ino)
+{
+    char name[COPY_NAME_MAX];
+    copy_name(name, ino, true, 0, "");
+    /* Inode numbers are never used again: a file that is there is this inode's, from before a crash. */
+    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd < 0 ? -errno : 0;
+}
+
+bool copy_own_base(struct store *store, uint64_t ino, uint64_t *ret_version)
+{
+    char name[COPY_NAME_MAX], text[17] = "";
+    copy_name(name, ino, true, 0, "");
+    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 && fgetxattr(fd, BASE_XATTR, text, sizeof text - 1) == 16 &&
+           parse_hex(text, ret_version);
+}
+
+void copy_note_base(struct content *content, uint64_t version)
+{
+    char text[17];
+    (void)snprintf(text, sizeof text, "%016" PRIx64, version);
+    if (fsetxattr(content->fd, BASE_XATTR, text, 16, 0) < 0 && errno != EOPNOTSUPP)
+        log_warning("store", "cannot note the base of inode %" PRIx64 ": %s", content->ino,
+                    strerror(errno));
+}

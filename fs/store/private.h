@@ -1,0 +1,132 @@
+/* fs/store/private.h — what store.c, content.c and store_tidy.c share. Nobody else includes it.
+ *
+ *     store ── files (by ino) ── copies (own, drawn…) ──open── content (fd, map)
+ *
+ * A copy is a file on disk that the store knows: every drawn one, and own ones while they are open. A content is an
+ * open copy; when its file is removed the content is detached (copy NULL) and lives until its last reference goes.
+ *
+ * The store's lock covers names: the index, and making, opening, renaming and removing files, which are short
+ * metadata calls (removing hands the freeing of blocks to the tidy thread). The content's lock covers the map; no
+ * data is read or written under it.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <uthash.h>
+
+#include "fs/store/block_map.h"
+#include "fs/store/store.h"
+#include "proto/base/list.h"
+#include "proto/base/mutex.h"
+
+#define COPY_NAME_MAX 64
+#define TIDY_MAX 1024
+
+struct copy {
+    struct list link; /* of its file's copies */
+    struct file *file;
+    bool is_own;
+    uint64_t version;     /* drawn copies: the version it is of; own: 0 */
+    struct content *open; /* or NULL */
+};
+
+struct file {
+    uint64_t ino;
+    struct list copies;
+    UT_hash_handle hh;
+};
+
+struct tidy_item {
+    struct content *content; /* complete: sync its bytes, then remove its map; or NULL: */
+    int fd;                  /* of a removed file: close it, which frees its blocks */
+};
+
+/* Work that nobody waits for, on a thread of its own. */
+struct tidy {
+    struct mutex lock;
+    struct cond changed;
+    struct tidy_item items[TIDY_MAX]; /* ring */
+    size_t first, n;
+    bool is_stopping;
+    pthread_t thread;
+    bool is_started;
+};
+
+struct store {
+    int dirfd; /* of "content" */
+    int own_dirfd, drawn_dirfd;
+    struct source *source;
+    struct mutex lock;
+    struct file *files; /* under lock */
+    size_t n_open;      /* under lock */
+    struct tidy tidy;
+};
+
+struct content {
+    /* fixed */
+    struct store *store;
+    uint64_t ino;
+    int fd;
+
+    atomic_uint refs; /* goes to 0 only under the store's lock */
+    atomic_bool is_complete;
+    atomic_bool is_name_synced; /* its directory entry is on stable storage */
+    atomic_uint_least64_t base_version, upstream;
+
+    struct copy *copy; /* under the store's lock; NULL: detached */
+
+    struct mutex lock;
+    struct cond changed;  /* a block became present or free to claim, or a leaf was written */
+    struct block_map map; /* under lock, as all below; n_blocks and base_size are fixed */
+    int map_fd;           /* -1: there is no map file */
+    bool is_map_written;  /* somebody is writing (or syncing) the map file; never two at a time */
+    size_t written_leaf;  /* the leaf under way; SIZE_MAX: none */
+    int map_error;        /* the first failure to write the map: it is behind from then on */
+};
+
+/* content.c */
+MUST_USE int content_new(struct store *store, uint64_t ino, int fd, int map_fd,
+                         struct block_map *map,
+                         struct content **ret_content); /* takes fds and map on success */
+void content_free(struct content *content);
+/* Closes the map file of a complete copy; nobody writes it again. -1 if there is none. */
+int content_take_map(struct content *content);
+
+/* store_files.c. version: of a drawn copy. All but copy_parse_name and map_* need the store's lock. */
+/* False: not a name of ours. */
+bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t *ret_version,
+                     bool *ret_is_map);
+bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t version);
+MUST_USE int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version);
+void copy_unlink_map(struct store *store, uint64_t ino, bool is_own, uint64_t version);
+/* Between own and drawn; replaces what is there. */
+MUST_USE int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_version);
+MUST_USE int copy_make_own(struct store *store, uint64_t ino);
+/* Makes the drawn copy of inode->version anew, empty. */
+MUST_USE int copy_remake(struct store *store, const struct inode *inode);
+/* Opens the copy's files into a content. -ENOENT; -EBADMSG: damaged. size: what a drawn copy must have, or NULL. */
+MUST_USE int copy_open(struct store *store, const struct copy *copy, const uint64_t *size,
+                       struct content **ret_content);
+bool copy_own_base(struct store *store, uint64_t ino, uint64_t *ret_version);
+/* So that a log replayed from long ago cannot take the file for an older version of itself (store_demote). */
+void copy_note_base(struct content *content, uint64_t version);
+/* -ENOENT: there is none. -EBADMSG: damaged. */
+MUST_USE int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                      bool synced_only, struct block_map *ret_map, int *ret_fd);
+MUST_USE int map_write(int fd, const struct block_map *map);
+
+/* store.c */
+struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+    REQUIRES(store->lock); /* NULL: no memory */
+void store_forget_all(struct store *store);
+/* Forgets and removes the map file of this complete copy, whose bytes are synced. */
+void store_drop_map(struct store *store, struct content *content);
+MUST_USE int store_sync_name(struct store *store, struct content *content);
+
+/* store_tidy.c */
+MUST_USE int tidy_start(struct tidy *tidy);
+void tidy_stop(
+    struct tidy
+        *tidy); /* what is queued is dropped; maps then stay until the copy is opened again */
+void tidy_completed(struct tidy *tidy, struct content *content);
+void tidy_close(struct tidy *tidy, int fd);

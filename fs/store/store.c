@@ -1,0 +1,413 @@
+/* fs/store/store.c — the index of copies, their contents, and what log entries do to them. */
+#include "fs/store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "fs/store/private.h"
+#include "proto/base/log.h"
+
+/* ---- the index ---- */
+
+static struct file *find_file(struct store *store, uint64_t ino) REQUIRES(store->lock)
+{
+    struct file *file;
+    HASH_FIND(hh, store->files, &ino, sizeof ino, file);
+    return file;
+}
+
+static struct copy *find_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+    REQUIRES(store->lock)
+{
+    struct file *file = find_file(store, ino);
+    if (!file)
+        return NULL;
+    list_for_each(copy, &file->copies, struct copy, link)
+    {
+        if (copy->is_own == is_own && (is_own || copy->version == version))
+            return copy;
+    }
+    return NULL;
+}
+
+static struct file *make_file(struct store *store, uint64_t ino) REQUIRES(store->lock)
+{
+    struct file *file = calloc(1, sizeof *file);
+    if (!file)
+        return NULL;
+    file->ino = ino;
+    list_init(&file->copies);
+    HASH_ADD(hh, store->files, ino, sizeof file->ino, file);
+    return file;
+}
+
+static void drop_empty_file(struct store *store, struct file *file) REQUIRES(store->lock)
+{
+    if (!list_empty(&file->copies))
+        return;
+    HASH_DEL(store->files, file);
+    free(file);
+}
+
+struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+    REQUIRES(store->lock)
+{
+    struct file *file = find_file(store, ino);
+    if (!file)
+        file = make_file(store, ino);
+    if (!file)
+        return NULL;
+    struct copy *copy = calloc(1, sizeof *copy);
+    if (!copy) {
+        drop_empty_file(store, file);
+        return NULL;
+    }
+    copy->file = file;
+    copy->is_own = is_own;
+    copy->version = version;
+    list_append(&file->copies, &copy->link);
+    return copy;
+}
+
+/* Detaches its content, if it is open. */
+static void forget_copy(struct store *store, struct copy *copy) REQUIRES(store->lock)
+{
+    if (copy->open)
+        copy->open->copy = NULL;
+    list_remove(&copy->link);
+    drop_empty_file(store, copy->file);
+    free(copy);
+}
+
+void store_forget_all(struct store *store)
+{
+    SCOPED_LOCK(&store->lock);
+    struct file *file, *next;
+    HASH_ITER(hh, store->files, file, next)
+    {
+        list_for_each(copy, &file->copies, struct copy, link)
+        {
+            list_remove(&copy->link);
+            free(copy);
+        }
+        drop_empty_file(store, file);
+    }
+}
+
+/* ---- opening ---- */
+
+static void attach(struct store *store, struct copy *copy, struct content *content)
+    REQUIRES(store->lock)
+{
+    copy->open = content;
+    content->copy = copy;
+    store->n_open++;
+    if (content_is_complete(content) && content->map_fd >= 0)
+        tidy_completed(&store->tidy, content); /* the daemon ended before its map could go */
+}
+
+static int open_own(struct store *store, const struct inode *inode, struct content **ret_content)
+    REQUIRES(store->lock)
+{
+    struct copy *copy = store_add_copy(store, inode->ino, true, 0);
+    if (!copy)
+        return -ENOMEM;
+    int e = copy_open(store, copy, NULL, ret_content);
+    if (e < 0) {
+        forget_copy(store, copy);
+        return e;
+    }
+    attach(store, copy, *ret_content);
+    return 0;
+}
+
+static int open_drawn(struct store *store, struct copy *copy, const struct inode *inode,
+                      struct content **ret_content) REQUIRES(store->lock)
+{
+    int e = -ENOENT;
+    bool is_new = !copy;
+    if (is_new)
+        copy = store_add_copy(store, inode->ino, false, inode->version);
+    if (!copy)
+        return -ENOMEM;
+    if (!is_new)
+        e = copy_open(store, copy, &inode->size, ret_content);
+    if (e == -EBADMSG)
+        log_warning("store", "the drawn copy of inode %" PRIx64 " is damaged: drawing it anew",
+                    inode->ino);
+    if (e == -EBADMSG || e == -ENOENT) {
+        e = copy_remake(store, inode);
+        if (e == 0)
+            e = copy_open(store, copy, &inode->size, ret_content);
+        if (e < 0)
+            forget_copy(store, copy);
+    }
+    if (e < 0)
+        return e;
+    attach(store, copy, *ret_content);
+    return 0;
+}
+
+/* A copy that is missing may have gone with an entry that the caller's tree does not show yet: that is his to tell. */
+static void warn_lost(const struct inode *inode, int e)
+{
+    if (e != -ENOENT)
+        log_error("store",
+                  "cannot open this host's own copy of inode %" PRIx64 ": %s version=%" PRIu64,
+                  inode->ino, e == -EBADMSG ? "its map is damaged" : strerror(-e), inode->version);
+}
+
+static int get_own(struct store *store, const struct inode *inode, struct content **ret_content)
+{
+    SCOPED_LOCK(&store->lock);
+    struct copy *copy = find_copy(store, inode->ino, true, 0);
+    if (!copy)
+        return open_own(store, inode, ret_content);
+    *ret_content = content_ref(copy->open);
+    return 0;
+}
+
+static int get_drawn(struct store *store, const struct inode *inode, struct content **ret_content)
+{
+    SCOPED_LOCK(&store->lock);
+    struct copy *copy = find_copy(store, inode->ino, false, inode->version);
+    int e = 0;
+    if (copy && copy->open)
+        *ret_content = content_ref(copy->open);
+    else
+        e = open_drawn(store, copy, inode, ret_content);
+    /* The same version may have got another keeper since. */
+    if (e == 0 && content_version(*ret_content) == inode->version)
+        atomic_store(&(*ret_content)->upstream, inode->keeper.n);
+    return e;
+}
+
+int content_get(struct store *store, struct host_id self, const struct inode *inode,
+                struct content **ret_content)
+{
+    struct content *content = NULL;
+    bool is_own = host_equal(self, inode->keeper) || host_equal(self, inode->writer);
+    int e = is_own ? get_own(store, inode, &content) : get_drawn(store, inode, &content);
+    if (e < 0 && is_own)
+        warn_lost(inode, e);
+    if (e < 0)
+        return e == -EBADMSG ? -EUCLEAN : e;
+    *ret_content = content;
+    return 0;
+}
+
+int content_make(struct store *store, uint64_t ino, struct content **ret_content)
+{
+    int e = copy_make_own(store, ino);
+    if (e < 0)
+        return e;
+    return get_own(store, &(struct inode){.ino = ino}, ret_content);
+}
+
+/* Is the copy that this host keeps as own, or has drawn, the version? */
+static int find_version(struct store *store, bool is_own, const struct inode *inode,
+                        uint64_t version, struct content **ret_content)
+{
+    SCOPED_LOCK(&store->lock);
+    struct copy *copy = find_copy(store, inode->ino, is_own, version);
+    if (copy && copy->open) {
+        *ret_content = content_ref(copy->open);
+        return 0;
+    }
+    if (is_own)
+        return open_own(store, inode, ret_content);
+    if (!copy)
+        return -ENOENT;
+    struct content *content = NULL;
+    int e = copy_open(store, copy, NULL, &content);
+    if (e < 0)
+        return e;
+    attach(store, copy, content);
+    *ret_content = content;
+    return 0;
+}
+
+int content_find(struct store *store, struct host_id self, const struct inode *inode,
+                 uint64_t version, struct content **ret_content)
+{
+    struct content *content = NULL;
+    bool is_own = host_equal(self, inode->keeper) && inode->version == version;
+    int e = find_version(store, is_own, inode, version, &content);
+    if (e == -EBADMSG)
+        return is_own ? -EIO : -ENOENT; /* a damaged drawn copy is drawn anew by content_get */
+    if (e == 0)
+        *ret_content = content;
+    return e;
+}
+
+/* ---- letting go ---- */
+
+static bool drop_unless_last(struct content *content)
+{
+    unsigned refs = atomic_load(&content->refs);
+    while (refs > 1) {
+        if (atomic_compare_exchange_weak(&content->refs, &refs, refs - 1))
+            return true;
+    }
+    return false;
+}
+
+/* True: it was the last reference, nobody can find it any more. */
+static bool drop_last(struct store *store, struct content *content)
+{
+    SCOPED_LOCK(&store->lock);
+    if (atomic_fetch_sub(&content->refs, 1) > 1)
+        return false;
+    store->n_open--;
+    struct copy *copy = content->copy;
+    if (copy) {
+        copy->open = NULL;
+        if (copy->is_own)
+            forget_copy(store, copy);
+    }
+    return true;
+}
+
+void content_put(struct content *content)
+{
+    if (!drop_unless_last(content) && drop_last(content->store, content))
+        content_free(content);
+}
+
+static void unlink_map(struct store *store, struct content *content)
+{
+    SCOPED_LOCK(&store->lock);
+    struct copy *copy = content->copy;
+    if (copy)
+        copy_unlink_map(store, content->ino, copy->is_own, copy->version);
+}
+
+void store_drop_map(struct store *store, struct content *content)
+{
+    AUTO_CLOSE int map_fd = content_take_map(content);
+    if (map_fd >= 0)
+        unlink_map(store, content);
+}
+
+int store_sync_name(struct store *store, struct content *content)
+{
+    if (atomic_exchange(&content->is_name_synced, true))
+        return 0;
+    if (fsync(store->own_dirfd) == 0 && fsync(store->drawn_dirfd) == 0)
+        return 0;
+    int e = -errno;
+    atomic_store(&content->is_name_synced, false);
+    return e;
+}
+
+/* ---- what log entries do ---- */
+
+static int own_copy(struct store *store, struct content *content)
+{
+    SCOPED_LOCK(&store->lock);
+    struct copy *copy = content->copy;
+    if (!copy)
+        return -ESTALE;
+    if (copy->is_own)
+        return 0;
+    uint64_t version = copy->version;
+    /* An own file of a host that was neither keeper nor writer a moment ago is what an ownership without a
+     * publication left: the copy that was drawn takes its place. */
+    struct copy *left = find_copy(store, content->ino, true, 0);
+    copy_note_base(content, version);
+    int e = copy_rename(store, content->ino, true, version);
+    if (e == 0 && left)
+        forget_copy(store, left);
+    if (e < 0)
+        return e;
+    copy->is_own = true;
+    copy->version = 0;
+    atomic_store(&content->is_name_synced, false);
+    return 0;
+}
+
+int content_own(struct content *content)
+{
+    /* An own file is no cache: its map must be readable after a power cut too. */
+    int e = content_is_complete(content) ? 0 : content_sync(content);
+    return e < 0 ? e : own_copy(content->store, content);
+}
+
+int store_demote(struct store *store, uint64_t ino, uint64_t old_version)
+{
+    uint64_t base;
+    SCOPED_LOCK(&store->lock);
+    if (!copy_exists(store, ino, true, 0) ||
+        (copy_own_base(store, ino, &base) && base > old_version))
+        return 0; /* an entry replayed */
+    struct copy *target = find_copy(store, ino, false, old_version);
+    if (target)
+        forget_copy(store, target);
+    struct copy *copy = find_copy(store, ino, true, 0);
+    if (!copy)
+        copy = store_add_copy(store, ino, true, 0);
+    if (!copy)
+        return -ENOMEM;
+    int e = copy_rename(store, ino, false, old_version);
+    if (e < 0) {
+        if (!copy->open)
+            forget_copy(store, copy);
+        return e;
+    }
+    copy->is_own = false;
+    copy->version = old_version;
+    if (copy->open)
+        atomic_store(&copy->open->is_name_synced, false);
+    return 0;
+}
+
+static int remove_copies(struct store *store, uint64_t ino, uint64_t version) REQUIRES(store->lock)
+{
+    struct file *file = find_file(store, ino);
+    struct copy *copy = file ? list_first(&file->copies, struct copy, link) : NULL;
+    while (copy) {
+        bool is_last = copy->link.next == &file->copies;
+        struct copy *next = is_last ? NULL : list_first(&copy->link, struct copy, link);
+        if (!copy->is_own && copy->version <= version) {
+            int e = copy_unlink(store, ino, false, copy->version);
+            if (e < 0)
+                return e;
+            forget_copy(store, copy);
+        }
+        copy = next;
+    }
+    return 0;
+}
+
+int store_superseded(struct store *store, uint64_t ino, uint64_t version)
+{
+    SCOPED_LOCK(&store->lock);
+    return remove_copies(store, ino, version);
+}
+
+int store_remove(struct store *store, uint64_t ino)
+{
+    SCOPED_LOCK(&store->lock);
+    int e = remove_copies(store, ino, UINT64_MAX);
+    if (e < 0)
+        return e;
+    e = copy_unlink(store, ino, true, 0);
+    struct copy *own = find_copy(store, ino, true, 0);
+    if (e == 0 && own)
+        forget_copy(store, own);
+    return e;
+}
+
+int store_usage(struct store *store, struct store_usage *ret_usage)
+{
+    struct statvfs st;
+    if (fstatvfs(store->dirfd, &st) < 0)
+        return -errno;
+    ret_usage->disk_free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    return 0;
+}

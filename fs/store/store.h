@@ -1,0 +1,136 @@
+/* fs/store/store.h — content on this host: sparse backing files and maps of the blocks present.
+ *
+ *     content/own/INO               this host wrote it last (or is writing): the keeper's copy
+ *     content/drawn/INO.VERSION     a copy of a version that another host keeps; kept while it may still be needed
+ *     … .map                        beside a file that is not complete: which blocks are present
+ *
+ * INO and VERSION in hexadecimal. A block's bit becomes durable only after its bytes: maps are trusted after a clean
+ * boot (page cache survives the daemon); after an unclean boot drawn copies whose map is not marked synced go: they
+ * are cache. A complete copy loses its map only after its bytes are synced.
+ *
+ * struct content is one copy, counted; it outlives the removal or renaming of its file, so an open descriptor keeps
+ * the content it was opened with. Missing blocks come from `upstream`, through the volume's source (source.h).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fs/inode.h"
+#include "proto/base/check.h"
+#include "proto/base/cleanup.h"
+
+#define BLOCK_BYTES (128u << 10)
+#define FILL_RESERVE_BYTES                                                                         \
+    (64ULL << 20) /* or a 16th of a small disk: left free by what comes from elsewhere */
+
+struct store;
+struct content;
+struct source;
+
+static inline uint64_t block_count(uint64_t size)
+{
+    return size / BLOCK_BYTES + (size % BLOCK_BYTES != 0);
+}
+
+enum fetch_class {
+    FETCH_DEMAND,
+    FETCH_STREAM,
+    FETCH_PREFETCH,
+    FETCH_N_CLASSES
+};
+
+/* Opens or makes dirfd/"content". clean_boot: this machine has not crashed since the store was last open.
+ * source may be NULL (nothing ever missing); it must outlive the store. */
+MUST_USE int store_open(int dirfd, bool clean_boot, struct source *source,
+                        struct store **ret_store);
+void store_free(struct store *store);
+DEFINE_FREEP(store, struct store)
+
+/* ---- one copy ---- */
+
+/* The copy of this inode's current content as this host sees it: its own file where it is keeper or writer, else
+ * the drawn copy of inode->version (made empty and partial when there is none). -ENOENT: this host should have it
+ * and has not: damage, or the inode was read before an entry that moved or removed the copy.
+ * -EUCLEAN: its own copy's map is damaged, so nobody knows which blocks are right. -EFBIG: over 16 TiB.
+ * Pair with content_put. */
+MUST_USE int content_get(struct store *store, struct host_id self, const struct inode *inode,
+                         struct content **ret_content);
+struct content *content_ref(struct content *content);
+void content_put(struct content *content);
+static inline void content_putp(struct content **p)
+{
+    if (*p)
+        content_put(*p);
+}
+
+/* A new, empty, complete own file for an inode just made here. */
+MUST_USE int content_make(struct store *store, uint64_t ino, struct content **ret_content);
+
+int content_fd(const struct content *content); /* O_RDWR, valid while the reference is held */
+bool content_is_complete(struct content *content);
+uint64_t content_ino(const struct content *content);
+uint64_t
+content_version(const struct content *content); /* of the missing blocks and of a drawn copy */
+uint64_t content_size(struct content *content); /* what fstat says: of an own file the truth */
+struct host_id content_upstream(
+    const struct content *content); /* who has the missing blocks; NO_HOST if complete */
+
+/* First missing block at or after `block`, below the end; block_count(size) if none. */
+uint64_t content_next_missing(struct content *content, uint64_t block);
+bool content_has(struct content *content, uint64_t first, uint64_t n);
+uint64_t content_present_bytes(struct content *content);
+
+/* Stores one checked block (size: BLOCK_BYTES, or what is left at the end; 0: a block of zeros) and wakes waiters.
+ * A block that is present already stays as it is: local writes win. -ENOSPC: also when less than the reserve is free;
+ * -EIO. */
+MUST_USE int content_fill(struct content *content, uint64_t block, const void *data, size_t size);
+
+/* Returns when bytes [offset, offset + size) can be read from content_fd(): fetches what is missing through the
+ * source and waits, at most until the monotonic deadline. -ETIMEDOUT, -EIO, -EHOSTUNREACH, -ESTALE from the source. */
+MUST_USE int content_need(struct content *content, uint64_t offset, uint64_t size,
+                          enum fetch_class class, int64_t deadline_ns);
+/* Waits until block is present without asking for it (a transfer calls content_fill). False: deadline. */
+MUST_USE bool content_wait(struct content *content, uint64_t first, uint64_t n,
+                           int64_t deadline_ns);
+
+/* ---- writing (own copies only; the caller holds the write ownership) ---- */
+
+/* Makes the drawn copy the own file of this host (OPEN_WRITE was granted). Existing references see it too. */
+MUST_USE int content_own(struct content *content);
+/* Before a write through the daemon: brings in the blocks that the write covers only in part and keeps fills away
+ * from those that it covers whole. Every success is ended by one content_wrote. */
+MUST_USE int content_prepare_write(struct content *content, uint64_t offset, uint64_t size,
+                                   int64_t deadline_ns);
+/* Ends what content_prepare_write(offset, size) began. written: what the write through content_fd() returned, or a
+ * negative errno. What was written is present now. Returns what to answer the caller: written, or less where a write cut
+ * short ended inside a block that was missing (that block stays missing), or a negative errno. */
+MUST_USE int64_t content_wrote(struct content *content, uint64_t offset, uint64_t size,
+                               int64_t written);
+/* ftruncate that keeps the map right: a missing tail block is brought in first. */
+MUST_USE int content_truncate(struct content *content, uint64_t size, int64_t deadline_ns);
+/* fdatasync of the bytes, then of the map. */
+MUST_USE int content_sync(struct content *content);
+
+/* ---- what applied log entries mean for the store; idempotent, called before the entry counts as applied ---- */
+
+/* Another host published a newer version: our own copy of ino becomes the drawn copy of old_version. Open contents
+ * keep it. It is removed later, by store_superseded. */
+MUST_USE int store_demote(struct store *store, uint64_t ino, uint64_t old_version);
+/* The keeper of a version after `version` is complete: drawn copies of ino up to `version` go (open ones at their close). */
+MUST_USE int store_superseded(struct store *store, uint64_t ino, uint64_t version);
+/* The inode is gone: every copy of it goes (open ones at their close). */
+MUST_USE int store_remove(struct store *store, uint64_t ino);
+/* At start: removes copies of inodes for which `wanted` is false. */
+typedef bool store_wanted_f(void *ctx, uint64_t ino);
+MUST_USE int store_sweep(struct store *store, store_wanted_f *wanted, void *ctx);
+
+/* For peers: the copy of ino that holds `version` (own or drawn), without making one. -ENOENT. */
+MUST_USE int content_find(struct store *store, struct host_id self, const struct inode *inode,
+                          uint64_t version, struct content **ret_content);
+
+struct store_usage {
+    uint64_t disk_free_bytes; /* of the backing filesystem */
+};
+MUST_USE int store_usage(struct store *store, struct store_usage *ret_usage);

@@ -1,0 +1,119 @@
+/* fs/store/tidy.c — the store's thread for work that nobody waits for: syncing complete copies so that their maps can
+ * go, and freeing the blocks of removed files. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "fs/store/private.h"
+#include "proto/base/log.h"
+
+/* A map goes only when the bytes it vouches for are on stable storage. */
+static void settle_complete(struct content *content)
+{
+    if (fdatasync(content->fd) < 0) {
+        log_error("store", "cannot sync the copy of inode %" PRIx64 ": %s", content->ino,
+                  strerror(errno));
+        return;
+    }
+    store_drop_map(content->store, content);
+}
+
+static void do_item(struct tidy_item item)
+{
+    if (item.content) {
+        settle_complete(item.content);
+        content_put(item.content);
+    } else {
+        (void)close(item.fd);
+    }
+}
+
+static bool take_item(struct tidy *tidy, struct tidy_item *ret_item)
+{
+    SCOPED_LOCK(&tidy->lock);
+    while (tidy->n == 0 && !tidy->is_stopping)
+        cond_wait(&tidy->changed, &tidy->lock);
+    if (tidy->is_stopping)
+        return false;
+    *ret_item = tidy->items[tidy->first];
+    tidy->first = (tidy->first + 1) % TIDY_MAX;
+    tidy->n--;
+    return true;
+}
+
+static void *tidy_run(void *arg)
+{
+    struct tidy *tidy = arg;
+    struct tidy_item item;
+    while (take_item(tidy, &item))
+        do_item(item);
+    return NULL;
+}
+
+int tidy_start(struct tidy *tidy)
+{
+    mutex_init(&tidy->lock, LOCK_leaf);
+    cond_init(&tidy->changed);
+    int e = thread_start(&tidy->thread, "store-tidy", tidy_run, tidy);
+    if (e < 0) {
+        cond_done(&tidy->changed);
+        mutex_done(&tidy->lock);
+        return e;
+    }
+    tidy->is_started = true;
+    return 0;
+}
+
+static void drop_items(struct tidy *tidy)
+{
+    for (; tidy->n > 0; tidy->n--) {
+        struct tidy_item item = tidy->items[tidy->first];
+        tidy->first = (tidy->first + 1) % TIDY_MAX;
+        if (item.content)
+            content_put(item.content);
+        else
+            (void)close(item.fd);
+    }
+}
+
+static void tell_stopping(struct tidy *tidy)
+{
+    SCOPED_LOCK(&tidy->lock);
+    tidy->is_stopping = true;
+    cond_broadcast(&tidy->changed);
+}
+
+void tidy_stop(struct tidy *tidy)
+{
+    if (!tidy->is_started)
+        return;
+    tell_stopping(tidy);
+    thread_join(tidy->thread);
+    drop_items(tidy);
+    tidy->is_started = false;
+    cond_done(&tidy->changed);
+    mutex_done(&tidy->lock);
+}
+
+static bool queue(struct tidy *tidy, struct tidy_item item)
+{
+    SCOPED_LOCK(&tidy->lock);
+    if (tidy->n == TIDY_MAX || tidy->is_stopping)
+        return false;
+    tidy->items[(tidy->first + tidy->n++) % TIDY_MAX] = item;
+    cond_signal(&tidy->changed);
+    return true;
+}
+
+void tidy_completed(struct tidy *tidy, struct content *content)
+{
+    struct tidy_item item = {.content = content_ref(content), .fd = -1};
+    if (!queue(tidy, item))
+        content_put(content); /* its map stays for now and says that all is there */
+}
+
+void tidy_close(struct tidy *tidy, int fd)
+{
+    if (!queue(tidy, (struct tidy_item){.fd = fd}))
+        (void)close(fd);
+}

@@ -1,0 +1,305 @@
+/* fs/tree/apply.c — applying a change: state, result and index in one transaction.
+ *
+ * Deterministic: nothing but the state and the change goes in. The home decided before; what is checked here again
+ * is only that state and change fit together, so that no log can bring the state into disorder.
+ */
+#include "fs/tree/apply.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#define CHARGE_BYTES 4096u
+
+/* ---- parts ---- */
+
+void apply_touch(struct apply *a, uint64_t ino)
+{
+    for (size_t i = 0; i + 1 < N_ELEMENTS(a->effect.touched); i++) {
+        if (a->effect.touched[i] == ino)
+            return;
+        if (a->effect.touched[i] == 0) {
+            a->effect.touched[i] = ino;
+            return;
+        }
+    }
+}
+
+uint64_t charge_of(const struct inode *inode)
+{
+    if (!S_ISREG(inode->mode))
+        return 0;
+    return (inode->size + CHARGE_BYTES - 1) / CHARGE_BYTES * CHARGE_BYTES;
+}
+
+int apply_save(struct apply *a, const struct inode *inode)
+{
+    apply_touch(a, inode->ino);
+    return rows_update_inode(&a->rows, inode);
+}
+
+int apply_set_writer(struct apply *a, struct inode *inode, struct host_id host)
+{
+    struct key key = key_2(inode->writer.n, inode->ino);
+    if (!host_equal(inode->writer, NO_HOST)) {
+        int r = rows_delete(&a->rows, DB_WRITERS, &key);
+        if (r < 0)
+            return r;
+    }
+    inode->writer = host;
+    if (host_equal(host, NO_HOST))
+        return 0;
+    key = key_2(host.n, inode->ino);
+    return rows_put(&a->rows, DB_WRITERS, &key, (struct span){0});
+}
+
+/* Its keeper lacks blocks: then it has a row. */
+static bool is_incomplete(const struct inode *inode)
+{
+    return S_ISREG(inode->mode) && !host_equal(inode->keeper, NO_HOST) && !inode->keeper_complete;
+}
+
+int apply_set_keeper(struct apply *a, struct inode *inode, struct host_id host, bool is_complete)
+{
+    struct key key = key_2(inode->keeper.n, inode->ino);
+    if (is_incomplete(inode)) {
+        int r = rows_delete(&a->rows, DB_INCOMPLETE, &key);
+        if (r < 0)
+            return r;
+    }
+    inode->keeper = host;
+    inode->keeper_complete = is_complete;
+    if (!is_incomplete(inode))
+        return 0;
+    key = key_2(host.n, inode->ino);
+    return rows_put(&a->rows, DB_INCOMPLETE, &key, (struct span){0});
+}
+
+int apply_erase(struct apply *a, struct inode *inode)
+{
+    int r = apply_set_writer(a, inode, NO_HOST);
+    if (r == 0)
+        r = apply_set_keeper(a, inode, NO_HOST, true);
+    if (r < 0)
+        return r;
+    struct key key = key_1(inode->ino);
+    r = rows_delete_prefix(&a->rows, DB_XATTRS, &key);
+    if (r == 0)
+        r = rows_delete(&a->rows, DB_INODES, &key);
+    a->meta.used_bytes -= charge_of(inode);
+    a->meta.n_inodes--;
+    a->effect.gone = inode->ino;
+    a->effect.after = (struct inode){0};
+    apply_touch(a, inode->ino);
+    return r;
+}
+
+/* ---- attributes ---- */
+
+static int apply_setattr(struct apply *a)
+{
+    const struct request *rq = a->request;
+    int64_t now = a->change->time_ns;
+    struct inode inode;
+    int r = rows_get_inode(&a->rows, a->change->ino, &inode);
+    if (r < 0)
+        return r;
+    a->effect.before = inode;
+    if (rq->set & SET_MODE) {
+        if ((rq->mode & S_IFMT) != (inode.mode & S_IFMT))
+            return -EBADMSG;
+        inode.mode = rq->mode;
+    }
+    if (rq->set & SET_UID)
+        inode.uid = rq->uid;
+    if (rq->set & SET_GID)
+        inode.gid = rq->gid;
+    if (rq->set & (SET_ATIME | SET_ATIME_NOW))
+        inode.atime_ns = rq->set & SET_ATIME_NOW ? now : rq->atime_ns;
+    if (rq->set & (SET_MTIME | SET_MTIME_NOW))
+        inode.mtime_ns = rq->set & SET_MTIME_NOW ? now : rq->mtime_ns;
+    inode.ctime_ns = now;
+    a->effect.after = inode;
+    return apply_save(a, &inode);
+}
+
+/* SETXATTR and REMOVEXATTR */
+static int apply_xattr(struct apply *a)
+{
+    const struct request *rq = a->request;
+    struct inode inode;
+    int r = rows_get_inode(&a->rows, a->change->ino, &inode);
+    if (r < 0)
+        return r;
+    if (rq->name.size == 0 || rq->name.size > XATTR_NAME_BYTES_MAX)
+        return -EBADMSG;
+    struct key key = key_named(inode.ino, rq->name);
+    if (rq->kind == REQUEST_SETXATTR)
+        r = rows_put(&a->rows, DB_XATTRS, &key, rq->value);
+    else
+        r = rows_delete(&a->rows, DB_XATTRS, &key);
+    if (r < 0)
+        return r;
+    a->effect.before = inode;
+    inode.ctime_ns = a->change->time_ns;
+    a->effect.after = inode;
+    return apply_save(a, &inode);
+}
+
+static int apply_configure(struct apply *a)
+{
+    const struct request *rq = a->request;
+    if (rq->limit_bytes == 0)
+        return -EBADMSG;
+    a->meta.limit_bytes = rq->limit_bytes;
+    if (a->meta.next_ino != 0)
+        return 0;
+    int64_t now = a->change->time_ns;
+    struct inode root = {
+        .ino = ROOT_INO,
+        .parent = ROOT_INO,
+        .mode = S_IFDIR | (rq->mode & ~(uint32_t)S_IFMT),
+        .nlink = 2,
+        .uid = rq->uid,
+        .gid = rq->gid,
+        .atime_ns = now,
+        .mtime_ns = now,
+        .ctime_ns = now,
+        .btime_ns = now,
+    };
+    a->meta.home.n = rq->home;
+    a->meta.next_ino = ROOT_INO + 1;
+    a->meta.n_inodes = 1;
+    a->effect.after = root;
+    apply_touch(a, ROOT_INO);
+    return rows_make_inode(&a->rows, &root, (struct span){0});
+}
+
+/* ---- all together ---- */
+
+static apply_f *const appliers[REQUEST_KIND_END] = {
+    [REQUEST_MAKE] = apply_make,
+    [REQUEST_LINK] = apply_link,
+    [REQUEST_UNLINK] = apply_remove,
+    [REQUEST_RMDIR] = apply_remove,
+    [REQUEST_RENAME] = apply_rename,
+    [REQUEST_SETATTR] = apply_setattr,
+    [REQUEST_SETXATTR] = apply_xattr,
+    [REQUEST_REMOVEXATTR] = apply_xattr,
+    [REQUEST_OPEN_WRITE] = apply_open_close,
+    [REQUEST_PUBLISH] = apply_publish,
+    [REQUEST_CLOSE_WRITE] = apply_open_close,
+    [REQUEST_KEEP] = apply_keep,
+    [REQUEST_DROP] = apply_drop,
+    [REQUEST_SESSION] = apply_session,
+    [REQUEST_CONFIGURE] = apply_configure,
+};
+
+static int retire_results(struct apply *a)
+{
+    struct identity identity = a->request->identity;
+    for (uint32_t i = 0; i < a->request->n_retire; i++) {
+        struct key key = key_3(identity.host.n, identity.session, a->request->retire[i]);
+        int r = rows_delete(&a->rows, DB_RESULTS, &key);
+        if (r < 0 && r != -ENOENT)
+            return r;
+    }
+    return 0;
+}
+
+static int apply_in(struct apply *a)
+{
+    const struct request *rq = a->request;
+    if (rq->kind <= 0 || rq->kind >= REQUEST_KIND_END || !appliers[rq->kind] ||
+        rq->n_retire > REQUEST_RETIRE_MAX || rq->name.size > NAME_BYTES_MAX ||
+        rq->new_name.size > NAME_BYTES_MAX)
+        return -EBADMSG;
+    int r = appliers[rq->kind](a);
+    if (r == 0)
+        r = retire_results(a);
+    if (r < 0)
+        return r;
+    a->effect.outcome = (struct outcome){.index = a->change->index, .ino = a->change->ino};
+    r = rows_put_result(&a->rows, &rq->identity, &a->effect.outcome);
+    if (r < 0)
+        return r;
+    a->meta.applied = a->change->index;
+    return rows_put_meta(&a->rows, &a->meta);
+}
+
+/* What the caller can tell apart: no room, no memory, a bad disk; anything else means that they do not fit. */
+static int apply_error(int r)
+{
+    return r == -ENOSPC || r == -ENOMEM || r == -EIO ? r : -EBADMSG;
+}
+
+static int apply_again(struct tree *tree, const struct change *change,
+                       struct tree_effect *ret_effect)
+{
+    TREE_READ(read);
+    struct rows rows;
+    int r = tree_writer_view(tree, &read, &rows);
+    if (r < 0)
+        return r;
+    struct tree_effect effect = {.outcome = {.index = change->index, .ino = change->ino}};
+    r = rows_get_result(&rows, &change->request.identity, &effect.outcome);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    *ret_effect = effect;
+    return 0;
+}
+
+/* One change in a transaction of its own. */
+static int apply_alone(struct tree *tree, struct apply *a)
+{
+    int rc = mdb_txn_begin(tree->env, NULL, 0, &a->rows.txn);
+    if (rc != 0)
+        return rows_error(rc);
+    int r = apply_in(a);
+    if (r < 0) {
+        mdb_txn_abort(a->rows.txn);
+        return apply_error(r);
+    }
+    r = rows_error(mdb_txn_commit(a->rows.txn));
+    if (r < 0)
+        return r;
+    tree->current = a->meta;
+    SCOPED_LOCK(&tree->lock);
+    tree->committed = a->meta;
+    return 0;
+}
+
+static int apply_in_batch(struct tree *tree, struct apply *a)
+{
+    a->rows.txn = tree->batch;
+    int r = apply_in(a);
+    if (r == 0) {
+        tree->current = a->meta;
+        return 0;
+    }
+    tree->batch_error = apply_error(r);
+    mdb_txn_abort(TAKE(tree->batch));
+    SCOPED_LOCK(&tree->lock);
+    tree->current = tree->committed;
+    return tree->batch_error;
+}
+
+int tree_apply(struct tree *tree, const struct change *change, struct tree_effect *ret_effect)
+{
+    if (tree->batch_error < 0)
+        return tree->batch_error;
+    if (change->index <= tree->current.applied)
+        return apply_again(tree, change, ret_effect);
+    if (change->index != tree->current.applied + 1)
+        return -EBADMSG;
+    struct apply a = {
+        .rows.dbi = tree->dbi,
+        .meta = tree->current,
+        .change = change,
+        .request = &change->request,
+    };
+    int r = tree->batch ? apply_in_batch(tree, &a) : apply_alone(tree, &a);
+    if (r < 0)
+        return r;
+    *ret_effect = a.effect;
+    return 0;
+}

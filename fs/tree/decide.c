@@ -1,0 +1,279 @@
+/* fs/tree/decide.c — what a request means in the present state: an errno, nothing, or a change.
+ *
+ * Deciding changes nothing. The errors and their order are those of Linux and ext4; permissions were the kernel's.
+ */
+#include "fs/tree/decide.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#define XATTR_LIST_BYTES_MAX 65536 /* what listxattr(2) can return of one inode */
+
+/* ---- attributes ---- */
+
+/* A change of owner ends the right to run with that owner's identity, as chown(2) does it. */
+static mode_t without_setid(mode_t mode)
+{
+    if (S_ISDIR(mode))
+        return mode;
+    mode &= ~(mode_t)S_ISUID;
+    return mode & S_IXGRP ? mode & ~(mode_t)S_ISGID : mode;
+}
+
+static int decide_setattr(struct decision *d)
+{
+    const struct request *rq = d->request;
+    struct inode inode;
+    int r = rows_get_inode(&d->rows, rq->ino, &inode);
+    if (r < 0)
+        return r;
+    if (rq->set & ~SET_ALL)
+        return -EINVAL;
+    d->change->ino = rq->ino;
+    if (rq->set == 0)
+        return NOTHING_TO_DO;
+    struct request *made = &d->change->request;
+    made->mode = inode.mode;
+    if (rq->set & SET_MODE) {
+        made->mode = (inode.mode & S_IFMT) | (rq->mode & PERMISSIONS);
+    } else if (rq->set & (SET_UID | SET_GID)) {
+        made->mode = without_setid(inode.mode);
+        made->set |= SET_MODE;
+    }
+    return 0;
+}
+
+static int get_xattr(const struct decision *d)
+{
+    struct inode inode;
+    int r = rows_get_inode(&d->rows, d->request->ino, &inode);
+    if (r < 0)
+        return r;
+    if (d->request->name.size == 0 || d->request->name.size > XATTR_NAME_BYTES_MAX)
+        return -ERANGE;
+    if (memchr(d->request->name.data, '\0', d->request->name.size))
+        return -EINVAL;
+    struct key key = key_named(inode.ino, d->request->name);
+    struct span value;
+    r = rows_get(&d->rows, DB_XATTRS, &key, &value);
+    return r == -ENOENT ? -ENODATA : r;
+}
+
+static int add_name_bytes(void *ctx, struct span key, struct span value UNUSED)
+{
+    *(size_t *)ctx += key.size - 8 + 1;
+    return 0;
+}
+
+/* All names of an inode must fit one listxattr(2). */
+static int check_xattr_list(const struct decision *d)
+{
+    size_t used = d->request->name.size + 1;
+    struct key from = key_1(d->request->ino);
+    int r = rows_scan(&d->rows, DB_XATTRS, &from, from.size, add_name_bytes, &used);
+    if (r < 0)
+        return r;
+    return used > XATTR_LIST_BYTES_MAX ? -ENOSPC : 0;
+}
+
+static int decide_setxattr(struct decision *d)
+{
+    const struct request *rq = d->request;
+    if (rq->xattr_flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE))
+        return -EINVAL;
+    if (rq->value.size > XATTR_VALUE_BYTES_MAX)
+        return -E2BIG;
+    int r = get_xattr(d);
+    if (r < 0 && r != -ENODATA)
+        return r;
+    if (r == 0 && (rq->xattr_flags & XATTR_CREATE))
+        return -EEXIST;
+    if (r < 0 && (rq->xattr_flags & XATTR_REPLACE))
+        return -ENODATA;
+    if (r < 0) {
+        r = check_xattr_list(d);
+        if (r < 0)
+            return r;
+    }
+    d->change->ino = rq->ino;
+    return tree_room(d->tree, rq->value.size);
+}
+
+static int decide_removexattr(struct decision *d)
+{
+    d->change->ino = d->request->ino;
+    return get_xattr(d);
+}
+
+/* ---- content ---- */
+
+static int get_file(const struct decision *d, struct inode *ret_inode)
+{
+    struct inode inode;
+    int r = rows_get_inode(&d->rows, d->request->ino, &inode);
+    if (r < 0)
+        return r;
+    if (S_ISDIR(inode.mode))
+        return -EISDIR;
+    if (!S_ISREG(inode.mode))
+        return -EINVAL;
+    *ret_inode = inode;
+    return 0;
+}
+
+static bool is_requesters(const struct decision *d, struct host_id host)
+{
+    return host_equal(host, d->request->identity.host);
+}
+
+static int decide_open_write(struct decision *d)
+{
+    struct inode inode;
+    int r = get_file(d, &inode);
+    if (r < 0)
+        return r;
+    d->change->ino = inode.ino;
+    if (is_requesters(d, inode.writer))
+        return NOTHING_TO_DO;
+    return host_equal(inode.writer, NO_HOST) ? 0 : -EBUSY;
+}
+
+static int decide_publish(struct decision *d)
+{
+    struct inode inode;
+    int r = get_file(d, &inode);
+    if (r < 0)
+        return r;
+    if (!is_requesters(d, inode.writer) && !host_equal(inode.writer, NO_HOST))
+        return -EBUSY;
+    if (d->request->base_version != inode.version)
+        return -ESTALE;
+    if (d->request->size > INT64_MAX)
+        return -EFBIG;
+    d->change->ino = inode.ino;
+    return 0;
+}
+
+static int decide_close_write(struct decision *d)
+{
+    struct inode inode;
+    int r = get_file(d, &inode);
+    if (r < 0)
+        return r;
+    d->change->ino = inode.ino;
+    return is_requesters(d, inode.writer) ? 0 : NOTHING_TO_DO;
+}
+
+static int decide_keep(struct decision *d)
+{
+    struct inode inode;
+    int r = get_file(d, &inode);
+    if (r < 0)
+        return r;
+    if (!is_requesters(d, inode.keeper) || d->request->base_version != inode.version)
+        return -ESTALE;
+    d->change->ino = inode.ino;
+    return inode.keeper_complete ? NOTHING_TO_DO : 0;
+}
+
+static int decide_drop(struct decision *d)
+{
+    struct key key = key_2(d->request->identity.host.n, d->request->ino);
+    struct span value;
+    int r = rows_get(&d->rows, DB_HELD, &key, &value);
+    d->change->ino = d->request->ino;
+    return r == -ENOENT ? NOTHING_TO_DO : r;
+}
+
+/* ---- the volume ---- */
+
+static int decide_session(struct decision *d)
+{
+    return d->tree->current.next_ino == 0 ? -EINVAL : 0;
+}
+
+static int decide_configure(struct decision *d)
+{
+    const struct tree_meta *meta = &d->tree->current;
+    struct request *made = &d->change->request;
+    if (made->limit_bytes == 0)
+        return -EINVAL;
+    d->change->ino = ROOT_INO;
+    made->mode = S_IFDIR | (made->mode & PERMISSIONS);
+    if (meta->next_ino != 0) {
+        made->home = meta->home.n;
+        return 0;
+    }
+    return made->home == 0 ? -EINVAL : 0;
+}
+
+/* ---- all together ---- */
+
+static decide_f *const deciders[REQUEST_KIND_END] = {
+    [REQUEST_MAKE] = decide_make,
+    [REQUEST_LINK] = decide_link,
+    [REQUEST_UNLINK] = decide_unlink,
+    [REQUEST_RMDIR] = decide_rmdir,
+    [REQUEST_RENAME] = decide_rename,
+    [REQUEST_SETATTR] = decide_setattr,
+    [REQUEST_SETXATTR] = decide_setxattr,
+    [REQUEST_REMOVEXATTR] = decide_removexattr,
+    [REQUEST_OPEN_WRITE] = decide_open_write,
+    [REQUEST_PUBLISH] = decide_publish,
+    [REQUEST_CLOSE_WRITE] = decide_close_write,
+    [REQUEST_KEEP] = decide_keep,
+    [REQUEST_DROP] = decide_drop,
+    [REQUEST_SESSION] = decide_session,
+    [REQUEST_CONFIGURE] = decide_configure,
+};
+
+/* What a kind has no use for stays out of the log: no reader of it would take that for a valid change. */
+static uint32_t useful_flags(const struct request *rq)
+{
+    switch (rq->kind) {
+    case REQUEST_MAKE:
+        return S_ISREG(rq->mode) ? REQUEST_DURABLE | REQUEST_FOR_WRITE : REQUEST_DURABLE;
+    case REQUEST_UNLINK:
+    case REQUEST_RMDIR:
+    case REQUEST_RENAME:
+        return REQUEST_DURABLE | REQUEST_HOLD;
+    case REQUEST_PUBLISH:
+        return REQUEST_DURABLE | REQUEST_INCOMPLETE | REQUEST_LAST_CLOSE;
+    default:
+        return REQUEST_DURABLE;
+    }
+}
+
+int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns,
+                struct change *ret_change, struct outcome *ret_outcome)
+{
+    if (request->kind <= 0 || request->kind >= REQUEST_KIND_END || !deciders[request->kind] ||
+        (request->flags & ~REQUEST_FLAGS_ALL) || request->n_retire > REQUEST_RETIRE_MAX ||
+        host_equal(request->identity.host, NO_HOST))
+        return -EINVAL;
+    TREE_READ(read);
+    struct rows rows;
+    int r = tree_writer_view(tree, &read, &rows);
+    if (r < 0)
+        return r;
+    struct outcome outcome;
+    r = rows_get_result(&rows, &request->identity, &outcome);
+    if (r == 0) {
+        *ret_outcome = outcome;
+        return 1;
+    }
+    if (r != -ENOENT)
+        return r;
+
+    struct change change = {.request = *request, .time_ns = now_ns};
+    change.request.flags &= useful_flags(request);
+    struct decision d = {.tree = tree, .rows = rows, .request = request, .change = &change};
+    r = deciders[request->kind](&d);
+    if (r == NOTHING_TO_DO)
+        *ret_outcome = (struct outcome){.ino = change.ino};
+    else if (r == 0)
+        *ret_change = change;
+    return r;
+}

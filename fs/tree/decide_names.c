@@ -1,0 +1,293 @@
+/* fs/tree/decide_names.c — deciding what gives, takes and moves names. The order of errors is that of Linux. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/tree/decide.h"
+
+static int check_name(struct span name)
+{
+    if (name.size == 0)
+        return -EINVAL;
+    if (name.size > NAME_BYTES_MAX)
+        return -ENAMETOOLONG;
+    if (name.data[0] == '.' && (name.size == 1 || (name.size == 2 && name.data[1] == '.')))
+        return -EINVAL;
+    if (memchr(name.data, '/', name.size) || memchr(name.data, '\0', name.size))
+        return -EINVAL;
+    return 0;
+}
+
+/* A directory that can take and lose names. */
+static int get_dir(const struct decision *d, uint64_t ino, struct inode *ret_dir)
+{
+    struct inode dir;
+    int r = rows_get_inode(&d->rows, ino, &dir);
+    if (r < 0)
+        return r;
+    if (!S_ISDIR(dir.mode))
+        return -ENOTDIR;
+    if (dir.nlink == 0)
+        return -ENOENT;
+    *ret_dir = dir;
+    return 0;
+}
+
+static int get_child(const struct decision *d, uint64_t parent, struct span name,
+                     struct inode *ret_dir, struct name_row *ret_row)
+{
+    int r = check_name(name);
+    if (r < 0)
+        return r;
+    r = get_dir(d, parent, ret_dir);
+    return r < 0 ? r : rows_get_name(&d->rows, parent, name, ret_row);
+}
+
+/* A directory in which name is still free. */
+static int get_free_name(const struct decision *d, uint64_t parent, struct span name,
+                         struct inode *ret_dir)
+{
+    struct inode dir = {0};
+    struct name_row row;
+    int r = get_child(d, parent, name, &dir, &row);
+    if (r == 0)
+        return -EEXIST;
+    if (r != -ENOENT || dir.ino == 0)
+        return r;
+    *ret_dir = dir;
+    return 0;
+}
+
+static bool is_known_type(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFLNK:
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int check_target(const struct request *rq)
+{
+    if (!S_ISLNK(rq->mode))
+        return rq->value.size == 0 ? 0 : -EINVAL;
+    if (rq->value.size == 0)
+        return -ENOENT;
+    if (rq->value.size > SYMLINK_BYTES_MAX)
+        return -ENAMETOOLONG;
+    return memchr(rq->value.data, '\0', rq->value.size) ? -EINVAL : 0;
+}
+
+static int check_quota(const struct tree_meta *meta)
+{
+    return meta->used_bytes >= meta->limit_bytes ? -ENOSPC : 0;
+}
+
+int decide_make(struct decision *d)
+{
+    const struct request *rq = d->request;
+    const struct tree_meta *meta = &d->tree->current;
+    struct inode dir;
+    int r = get_free_name(d, rq->parent, rq->name, &dir);
+    if (r < 0)
+        return r;
+    if (!is_known_type(rq->mode))
+        return -EINVAL;
+    r = check_target(rq);
+    if (r == 0)
+        r = check_quota(meta);
+    if (r == 0)
+        r = tree_room(d->tree, rq->value.size);
+    if (r < 0)
+        return r;
+    if (meta->next_ino >> INO_BITS)
+        return -ENOSPC;
+    if (S_ISDIR(rq->mode) && dir.nlink >= TREE_LINK_MAX)
+        return -EMLINK;
+
+    struct request *made = &d->change->request;
+    made->mode = rq->mode & (S_IFMT | PERMISSIONS);
+    if (S_ISLNK(rq->mode))
+        made->mode = S_IFLNK | 0777;
+    if (dir.mode & S_ISGID) {
+        made->gid = dir.gid;
+        if (S_ISDIR(rq->mode))
+            made->mode |= S_ISGID;
+    }
+    d->change->ino = meta->next_ino;
+    return 0;
+}
+
+int decide_link(struct decision *d)
+{
+    const struct request *rq = d->request;
+    struct inode inode, dir;
+    int r = rows_get_inode(&d->rows, rq->ino, &inode);
+    if (r < 0)
+        return r;
+    r = get_free_name(d, rq->parent, rq->name, &dir);
+    if (r < 0)
+        return r;
+    if (S_ISDIR(inode.mode))
+        return -EPERM;
+    if (inode.nlink == 0)
+        return -ENOENT;
+    if (inode.nlink >= TREE_LINK_MAX)
+        return -EMLINK;
+    d->change->ino = rq->ino;
+    return tree_room(d->tree, 0);
+}
+
+int decide_unlink(struct decision *d)
+{
+    const struct request *rq = d->request;
+    struct inode dir;
+    struct name_row row;
+    int r = get_child(d, rq->parent, rq->name, &dir, &row);
+    if (r < 0)
+        return r;
+    if (S_ISDIR(row.type))
+        return -EISDIR;
+    d->change->ino = row.ino;
+    return 0;
+}
+
+static int check_empty(const struct decision *d, uint64_t dir)
+{
+    int r = rows_is_empty_dir(&d->rows, dir);
+    if (r < 0)
+        return r;
+    return r ? 0 : -ENOTEMPTY;
+}
+
+int decide_rmdir(struct decision *d)
+{
+    const struct request *rq = d->request;
+    struct inode dir;
+    struct name_row row;
+    int r = get_child(d, rq->parent, rq->name, &dir, &row);
+    if (r < 0)
+        return r;
+    if (!S_ISDIR(row.type))
+        return -ENOTDIR;
+    d->change->ino = row.ino;
+    return check_empty(d, row.ino);
+}
+
+/* 1 if dir is ino or lies below it. */
+static int is_within(const struct decision *d, uint64_t dir, uint64_t ino)
+{
+    /* No path has more directories than there are inodes: damage must not become an endless walk. */
+    for (uint64_t n = 0; n <= d->tree->current.n_inodes; n++) {
+        if (dir == ino)
+            return 1;
+        if (dir == ROOT_INO)
+            return 0;
+        struct inode inode;
+        int r = rows_get_inode(&d->rows, dir, &inode);
+        if (r < 0)
+            return r == -ENOENT ? -EIO : r;
+        dir = inode.parent;
+    }
+    return -EIO;
+}
+
+struct rename {
+    struct inode dir, new_dir;
+    struct name_row row, new_row;
+    bool has_new;
+};
+
+static int get_rename(const struct decision *d, struct rename *rn)
+{
+    const struct request *rq = d->request;
+    int r = get_dir(d, rq->parent, &rn->dir);
+    if (r == 0)
+        r = get_dir(d, rq->new_parent, &rn->new_dir);
+    if (r == 0)
+        r = check_name(rq->new_name);
+    if (r == 0)
+        r = get_child(d, rq->parent, rq->name, &rn->dir, &rn->row);
+    if (r < 0)
+        return r;
+    r = rows_get_name(&d->rows, rq->new_parent, rq->new_name, &rn->new_row);
+    rn->has_new = r == 0;
+    return r == -ENOENT ? 0 : r;
+}
+
+/* Nothing may come to lie below itself. */
+static int check_loops(const struct decision *d, const struct rename *rn)
+{
+    const struct request *rq = d->request;
+    if (rq->parent == rq->new_parent)
+        return 0;
+    if (S_ISDIR(rn->row.type)) {
+        int r = is_within(d, rq->new_parent, rn->row.ino);
+        if (r != 0)
+            return r < 0 ? r : -EINVAL;
+    }
+    if (rn->has_new && S_ISDIR(rn->new_row.type)) {
+        int r = is_within(d, rq->parent, rn->new_row.ino);
+        if (r != 0)
+            return r < 0 ? r : (rq->rename_flags & RENAME_EXCHANGE) ? -EINVAL : -ENOTEMPTY;
+    }
+    return 0;
+}
+
+static int check_replace(const struct decision *d, const struct rename *rn)
+{
+    bool is_dir = S_ISDIR(rn->row.type), is_new_dir = S_ISDIR(rn->new_row.type);
+    if (is_dir && !is_new_dir)
+        return -ENOTDIR;
+    if (!is_dir && is_new_dir)
+        return -EISDIR;
+    return is_new_dir ? check_empty(d, rn->new_row.ino) : 0;
+}
+
+/* A directory that a rename brings one more subdirectory. */
+static int check_subdirectories(const struct decision *d, const struct rename *rn)
+{
+    bool is_dir = S_ISDIR(rn->row.type);
+    bool is_new_dir = rn->has_new && S_ISDIR(rn->new_row.type);
+    if (rn->dir.ino == rn->new_dir.ino || is_dir == is_new_dir)
+        return 0;
+    bool swap = d->request->rename_flags & RENAME_EXCHANGE;
+    if (is_dir && rn->new_dir.nlink >= TREE_LINK_MAX)
+        return -EMLINK;
+    return swap && is_new_dir && rn->dir.nlink >= TREE_LINK_MAX ? -EMLINK : 0;
+}
+
+int decide_rename(struct decision *d)
+{
+    uint32_t flags = d->request->rename_flags;
+    if ((flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE)) ||
+        flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return -EINVAL;
+    struct rename rn;
+    int r = get_rename(d, &rn);
+    if (r < 0)
+        return r;
+    if ((flags & RENAME_NOREPLACE) && rn.has_new)
+        return -EEXIST;
+    if ((flags & RENAME_EXCHANGE) && !rn.has_new)
+        return -ENOENT;
+    r = check_loops(d, &rn);
+    if (r < 0)
+        return r;
+    d->change->ino = rn.row.ino;
+    if (rn.has_new && rn.new_row.ino == rn.row.ino)
+        return NOTHING_TO_DO;
+    if (rn.has_new && !(flags & RENAME_EXCHANGE))
+        r = check_replace(d, &rn);
+    if (r == 0)
+        r = check_subdirectories(d, &rn);
+    return r < 0 || rn.has_new ? r : tree_room(d->tree, 0);
+}

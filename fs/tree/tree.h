@@ -1,0 +1,102 @@
+/* fs/tree/tree.h — the queryable state of a volume: inodes, names, xattrs, results. An LMDB environment.
+ *
+ * Derived from the log: it runs without syncs of its own (MDB_NOSYNC), knows the index it has applied, and is
+ * rebuilt from a checkpoint (a copy of it) plus the log. A checkpoint's file becomes the state by being put in place
+ * as TREE_FILE of an otherwise empty TREE_DIRECTORY while no tree is open there.
+ * Directory cookies are the log index of the entry that made the name, so they are stable and never reused in a
+ * directory. A rename over a name keeps that name's cookie, one to a new name in the same directory keeps its own, and
+ * an exchange keeps both: a reader of the directory meets a name that was there all along exactly once.
+ * Reads are consistent snapshots and may run on any thread; tree_decide and tree_apply need the volume's lock.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "fs/inode.h"
+#include "fs/request.h"
+#include "proto/base/cleanup.h"
+
+#define TREE_DIRECTORY "state"
+#define TREE_FILE TREE_DIRECTORY "/data.mdb"
+#define TREE_LINK_MAX 0x7fffffffu /* names of a file, subdirectories of a directory; then -EMLINK */
+
+struct tree;
+
+struct tree_usage {
+    uint64_t limit_bytes, used_bytes; /* used: sum of published sizes, rounded up to 4 KiB each */
+    uint64_t n_inodes;
+};
+
+/* Opens or makes dirfd/"state". map_bytes bounds the environment's address space; 0: 16 GiB. -EBADMSG: what is there is
+ * no state, or a damaged one: rebuild it. */
+MUST_USE int tree_open(int dirfd, uint64_t map_bytes, struct tree **ret_tree);
+void tree_free(struct tree *tree);
+DEFINE_FREEP(tree, struct tree)
+
+uint64_t
+tree_applied(struct tree *tree); /* index of the last entry that readers see applied; 0: empty */
+struct host_id tree_home(struct tree *tree);
+uint64_t tree_next_ino(struct tree *tree); /* inodes from here on have not been made yet */
+void tree_usage(struct tree *tree, struct tree_usage *ret_usage);
+
+/* Reading. -ENOENT, -ENOTDIR, -ENODATA (xattrs), -ERANGE (value larger than size; size 0 asks for the size), -EIO. */
+MUST_USE int tree_get(struct tree *tree, uint64_t ino, struct inode *ret_inode);
+MUST_USE int tree_lookup(struct tree *tree, uint64_t parent, struct span name,
+                         struct inode *ret_inode);
+MUST_USE int tree_readlink(struct tree *tree, uint64_t ino, char *buffer, size_t size,
+                           size_t *ret_used);
+MUST_USE int tree_getxattr(struct tree *tree, uint64_t ino, struct span name, void *buffer,
+                           size_t size, size_t *ret_used);
+/* Names, each with its NUL, as listxattr(2). */
+MUST_USE int tree_listxattr(struct tree *tree, uint64_t ino, char *buffer, size_t size,
+                            size_t *ret_used);
+
+/* Calls entry for each name of dir after cookie (0: from the start), in cookie order, until it returns false.
+ * "." and ".." are the caller's. One snapshot a call. */
+typedef bool tree_entry_f(void *ctx, struct span name, uint64_t cookie, const struct inode *inode);
+MUST_USE int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie, tree_entry_f *entry,
+                          void *ctx);
+
+/* Inodes that host holds open for writing (writer), and those that it holds open though they are unlinked (held);
+ * for recovery: before SESSION, each held one needs a DROP. -EAGAIN from any read: over 1000 reads at a time. */
+typedef bool tree_inode_f(void *ctx, const struct inode *inode);
+MUST_USE int tree_each_writer(struct tree *tree, struct host_id host, tree_inode_f *each,
+                              void *ctx);
+MUST_USE int tree_each_held(struct tree *tree, struct host_id host, tree_inode_f *each, void *ctx);
+/* Inodes whose keeper is host and lacks blocks of their current version: until its KEEP. */
+MUST_USE int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *each,
+                                  void *ctx);
+/* Every inode, in number order, from the given one on. */
+MUST_USE int tree_each(struct tree *tree, uint64_t from, tree_inode_f *each, void *ctx);
+
+/* Deciding: validates request against the state and fills ret_change with everything decided but the index.
+ * 0: log and apply ret_change. 1: this identity is known: *ret_outcome is what was answered.
+ * 2: nothing to change: *ret_outcome (success) is the answer, no entry (an OPEN_WRITE by the writer, an empty SETATTR…).
+ * Negative: the errno for the caller. */
+MUST_USE int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns,
+                         struct change *ret_change, struct outcome *ret_outcome);
+
+/* Applies change (index tree_applied() + 1) in one transaction; records its result under its identity.
+ * An index at or below tree_applied() is a no-op that returns the recorded outcome where there is one.
+ * *ret_gone: the inode whose content is no longer needed (0: none); *ret_before: the inode as it was before for
+ * PUBLISH, OPEN_WRITE and inodes that lost a name. -ENOSPC: the map is full; -EIO, -EBADMSG: state and change do not fit. */
+struct tree_effect {
+    struct outcome outcome;
+    uint64_t gone;       /* this inode is no more: its content goes */
+    struct inode before; /* ino 0 if nothing existed before */
+    struct inode after;  /* ino 0 if it is gone */
+    uint64_t touched[6]; /* inodes whose attributes changed, 0-terminated */
+};
+MUST_USE int tree_apply(struct tree *tree, const struct change *change,
+                        struct tree_effect *ret_effect);
+/* Groups what is applied between begin and commit into one transaction (replicas, recovery). Both on one thread.
+ * tree_decide sees the batch, readers do not. A tree_apply that fails ends the batch: nothing of it stays, and
+ * commit, still to be called, returns that error. */
+MUST_USE int tree_batch_begin(struct tree *tree);
+MUST_USE int tree_batch_commit(struct tree *tree);
+void tree_batch_abort(struct tree *tree); /* instead of commit: nothing of it stays */
+
+/* Writes a consistent, compact and synced copy to dirfd/name (made with O_EXCL), and the index it stands at. */
+MUST_USE int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index);
+/* fdatasync of the environment itself: for a clean shutdown. */
+MUST_USE int tree_sync(struct tree *tree);

@@ -1,0 +1,259 @@
+/* Entries go in in one order: log, tree (one transaction, not yet committed), store, commit. The store's part is
+ * idempotent and comes before the commit, so whatever a crash leaves out is done by the replay.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "fs/volume/impl.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+#define BATCH_ENTRIES 64
+#define REPLAY_BYTES (2u * LOG_ENTRY_BYTES_MAX)
+
+int volume_check(struct volume *volume)
+{
+    if (!atomic_load(&volume->is_failed))
+        return 0;
+    uint64_t suppressed;
+    if (log_allow(&volume->failed_lines, &suppressed))
+        log_error("volume",
+                  "refused: state and log have parted; restart the daemon to recover from the log "
+                  "suppressed=%" PRIu64,
+                  suppressed);
+    return -EIO;
+}
+
+/* The log has what the state could not take. */
+static int fail(struct volume *volume, uint64_t index, const char *what, int error)
+{
+    atomic_store(&volume->is_failed, true);
+    log_error("volume",
+              "cannot apply entry %" PRIu64 ": %s: %s; restart the daemon to recover from the log",
+              index, what, strerror(-error));
+    return -EIO;
+}
+
+/* What is left behind of content nobody needs is swept at the next start. */
+static void tidy(int error, uint64_t ino)
+{
+    if (error < 0)
+        log_warning("volume", "cannot remove old content of inode %" PRIu64 ": %s", ino,
+                    strerror(-error));
+}
+
+/* A host that draws the blocks it lacks asks us for the version it began from: that one must not be lost. */
+static int apply_to_store(struct volume *volume, const struct applied_entry *entry)
+{
+    const struct change *change = &entry->change;
+    const struct request *q = &change->request;
+    int error = 0;
+    if (q->kind == REQUEST_PUBLISH && !host_equal(q->identity.host, volume->self))
+        error = store_demote(volume->store, change->ino, entry->effect.before.version);
+    if (error < 0)
+        return error;
+    if (q->kind == REQUEST_PUBLISH && !(q->flags & REQUEST_INCOMPLETE))
+        tidy(store_superseded(volume->store, change->ino, change->index - 1), change->ino);
+    if (q->kind == REQUEST_KEEP && q->base_version > 0)
+        tidy(store_superseded(volume->store, change->ino, q->base_version - 1), change->ino);
+    if (entry->effect.gone != 0)
+        tidy(store_remove(volume->store, entry->effect.gone), entry->effect.gone);
+    return 0;
+}
+
+/* Applies changes that are in the log already; entries[i].change is set, effect is filled in. */
+static int apply_batch_locked(struct volume *volume, struct applied_entry *entries, size_t n)
+{
+    if (n == 0)
+        return 0;
+    uint64_t index = entries[0].change.index;
+    int error = tree_batch_begin(volume->tree);
+    if (error < 0)
+        return fail(volume, index, "cannot begin", error);
+    for (size_t i = 0; i < n; i++) {
+        index = entries[i].change.index;
+        error = tree_apply(volume->tree, &entries[i].change, &entries[i].effect);
+        if (error == 0)
+            error = apply_to_store(volume, &entries[i]);
+        if (error == 0)
+            continue;
+        tree_batch_abort(volume->tree);
+        return fail(volume, index, request_kind_name(entries[i].change.request.kind), error);
+    }
+    error = tree_batch_commit(volume->tree);
+    return error < 0 ? fail(volume, index, "cannot commit", error) : 0;
+}
+
+/* ---- deciding ---- */
+
+/* What goes into the log is what comes out of it: the state gets the decoded change, as a replica or a replay does. */
+static int encode(struct volume *volume, const struct change *change, struct span *ret_payload,
+                  struct change *ret_decoded)
+{
+    struct writer w = writer_over(volume->scratch, REQUEST_BYTES_MAX);
+    put_change(&w, change);
+    if (w.bad)
+        return -EMSGSIZE;
+    struct span payload = {.data = volume->scratch, .size = writer_used(&w)};
+    struct reader r = reader_over(payload.data, payload.size);
+    if (get_change(&r, ret_decoded) < 0)
+        return -EINVAL;
+    *ret_payload = payload;
+    return 0;
+}
+
+static int log_and_apply_locked(struct volume *volume, struct change *change,
+                                struct applied_entry *ret_entry)
+{
+    struct span payload;
+    struct log_entry logged;
+    struct applied_entry entry = {};
+    change->index = log_last(volume->log) + 1;
+    int error = encode(volume, change, &payload, &entry.change);
+    if (error == 0)
+        error = log_append(volume->log, VOLUME_EPOCH, payload, &logged);
+    if (error == 0)
+        error = apply_batch_locked(volume, &entry, 1);
+    if (error < 0)
+        return error;
+    /* The scratch is the next caller's; the request outlives this call. */
+    entry.change = *change;
+    checkpointer_logged(volume, logged.bytes.size);
+    volume_advance(volume, change->index);
+    if (volume->source)
+        volume->source->ops->appended(volume->source, &logged);
+    *ret_entry = entry;
+    return 0;
+}
+
+int volume_decide(struct volume *volume, const struct request *request,
+                  struct applied_entry *ret_entry, bool *ret_is_new, struct outcome *ret_outcome)
+{
+    SCOPED_LOCK(&volume->lock);
+    int error = volume_check(volume);
+    if (error < 0)
+        return error;
+    struct change change;
+    int decided = tree_decide(volume->tree, request, clock_real_ns(), &change, ret_outcome);
+    *ret_is_new = false;
+    if (decided != 0)
+        return MIN(decided, 0);
+    error = log_and_apply_locked(volume, &change, ret_entry);
+    if (error < 0)
+        return error;
+    *ret_is_new = true;
+    *ret_outcome = ret_entry->effect.outcome;
+    return 0;
+}
+
+/* ---- following ---- */
+
+/* Appends entries from the reader until max are collected. Those that are here already are passed over. */
+static int append_some_locked(struct volume *volume, struct reader *r,
+                              struct applied_entry *entries, size_t max, size_t *ret_n)
+{
+    *ret_n = 0;
+    while (*ret_n < max) {
+        struct log_entry logged;
+        int error = log_entry_get(r, &logged);
+        if (error < 0)
+            return error == -ENODATA ? 0 : error;
+        if (logged.index <= log_last(volume->log))
+            continue;
+        struct change *change = &entries[*ret_n].change;
+        struct reader payload = reader_over(logged.payload.data, logged.payload.size);
+        if (get_change(&payload, change) < 0 || change->index != logged.index)
+            return -EBADMSG;
+        error = log_append_entry(volume->log, &logged);
+        if (error < 0)
+            return error;
+        checkpointer_logged(volume, logged.bytes.size);
+        (*ret_n)++;
+    }
+    return 0;
+}
+
+/* An error of appending counts once what was appended before it is applied. */
+static int follow_some(struct volume *volume, struct reader *r, struct applied_entry *entries,
+                       size_t max, size_t *ret_n)
+{
+    SCOPED_LOCK(&volume->lock);
+    *ret_n = 0;
+    int error = volume_is_home(volume) ? -EINVAL : volume_check(volume);
+    if (error < 0)
+        return error;
+    error = append_some_locked(volume, r, entries, max, ret_n);
+    int applied = apply_batch_locked(volume, entries, *ret_n);
+    if (applied < 0)
+        *ret_n = 0;
+    return applied < 0 ? applied : error;
+}
+
+int volume_follow(struct volume *volume, struct span bytes, uint64_t *ret_applied)
+{
+    AUTO_FREE struct applied_entry *entries = calloc(BATCH_ENTRIES, sizeof *entries);
+    if (!entries)
+        return -ENOMEM;
+    struct reader r = reader_over(bytes.data, bytes.size);
+    int error = 0;
+    while (error == 0 && reader_left(&r) > 0) {
+        size_t n;
+        error = follow_some(volume, &r, entries, BATCH_ENTRIES, &n);
+        for (size_t i = 0; i < n; i++)
+            volume_tell(volume, &entries[i]);
+        if (n > 0)
+            volume_advance(volume, entries[n - 1].change.index);
+    }
+    if (error < 0)
+        return error;
+    *ret_applied = volume_applied(volume);
+    return 0;
+}
+
+/* ---- replaying ---- */
+
+static int replay_some(struct volume *volume, struct reader *r, struct applied_entry *entries,
+                       uint64_t *next)
+{
+    SCOPED_LOCK(&volume->lock);
+    size_t n = 0;
+    for (; n < BATCH_ENTRIES && reader_left(r) > 0; n++) {
+        struct log_entry logged;
+        struct change *change = &entries[n].change;
+        if (log_entry_get(r, &logged) < 0)
+            return -EBADMSG;
+        struct reader payload = reader_over(logged.payload.data, logged.payload.size);
+        if (get_change(&payload, change) < 0 || change->index != logged.index ||
+            change->index != *next + n) {
+            log_error("volume", "entry %" PRIu64 " of the log is no change that this version knows",
+                      logged.index);
+            return -EBADMSG;
+        }
+    }
+    *next += n;
+    return apply_batch_locked(volume, entries, n);
+}
+
+int volume_replay(struct volume *volume)
+{
+    AUTO_FREE struct applied_entry *entries = calloc(BATCH_ENTRIES, sizeof *entries);
+    AUTO_FREE uint8_t *buffer = malloc(REPLAY_BYTES);
+    if (!entries || !buffer)
+        return -ENOMEM;
+    uint64_t next = tree_applied(volume->tree) + 1;
+    uint64_t from = next;
+    while (next <= log_last(volume->log)) {
+        size_t used;
+        int error = log_read(volume->log, next, buffer, REPLAY_BYTES, &used);
+        struct reader r = reader_over(buffer, error < 0 ? 0 : used);
+        while (error == 0 && reader_left(&r) > 0)
+            error = replay_some(volume, &r, entries, &next);
+        if (error < 0)
+            return error;
+    }
+    if (next > from)
+        log_info("volume", "replayed entries %" PRIu64 " to %" PRIu64 " of the log", from,
+                 next - 1);
+    return 0;
+}

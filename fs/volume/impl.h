@@ -1,0 +1,97 @@
+/* fs/volume/impl.h — private to the volume: what its files share.
+ *
+ *     volume.c           who decides, reading accessors, the watcher
+ *     volume_apply.c     entries into log, tree and store: decided here, followed, replayed
+ *     volume_recover.c   create, install, open, free, delete
+ *     volume_resume.c    what this host's earlier sessions left
+ *     volume_checkpoint.c
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "fs/volume/retired.h"
+#include "fs/volume/volume.h"
+#include "proto/base/log.h"
+#include "proto/base/mutex.h"
+
+/* (term 1, turn 1): a home stays where its volume was made. */
+#define VOLUME_EPOCH (1ULL << 32 | 1)
+
+#define CHECKPOINT_NAME_BYTES 21 /* 16 digits, ".mdb", NUL */
+
+struct checkpointer {
+    int dirfd; /* DIRECTORY/checkpoint */
+    pthread_t thread;
+    bool is_started;
+    atomic_uint_least64_t logged_bytes; /* since the newest checkpoint */
+
+    struct mutex lock; /* leaf */
+    struct cond changed;
+    bool is_wanted, is_stopping;
+    bool is_running; /* somebody writes one: one at a time */
+    uint64_t newest; /* index of the newest checkpoint; 0: none */
+    uint64_t kept;   /* the log reaches back to here */
+};
+
+struct volume {
+    /* fixed while open */
+    int dirfd;
+    struct host_id self;
+    struct source *source;
+    uint64_t session;
+    bool is_open; /* volume_open has succeeded */
+    struct tree *tree;
+    struct store *store;
+    struct log *log;
+
+    atomic_bool
+        is_failed; /* the log has an entry that the state could not take: only a restart helps */
+    atomic_uint_least64_t next_unique; /* odd */
+    struct log_limit failed_lines, forward_lines;
+
+    struct mutex lock; /* class volume: log, tree and store change together */
+    uint8_t *scratch;  /* under lock: the change being encoded, REQUEST_BYTES_MAX */
+
+    struct mutex seen_lock; /* leaf */
+    struct cond seen;       /* applied has grown, or a watcher's call has ended */
+    uint64_t applied;       /* under seen_lock: what watchers have been told up to */
+    struct volume_watcher *watcher;
+    unsigned n_watching; /* calls of a watcher under way */
+
+    struct retired retired;
+    struct checkpointer checkpointer;
+};
+
+/* ---- volume_apply.c ---- */
+
+/* One entry as it went in: for the watcher, once no lock is held. */
+struct applied_entry {
+    struct change change;
+    struct tree_effect effect;
+};
+
+/* The home: decides request and, if it leads to an entry, logs and applies it. *ret_entry is filled in then (its
+ * spans are the request's) and *ret_is_new true. */
+MUST_USE int volume_decide(struct volume *volume, const struct request *request,
+                           struct applied_entry *ret_entry, bool *ret_is_new,
+                           struct outcome *ret_outcome);
+/* Applies what the log holds beyond the tree. */
+MUST_USE int volume_replay(struct volume *volume);
+/* -EIO, with a line now and then, once the volume has failed. */
+MUST_USE int volume_check(struct volume *volume);
+
+/* ---- volume.c ---- */
+
+void volume_tell(struct volume *volume, const struct applied_entry *entry);
+void volume_advance(struct volume *volume, uint64_t applied);
+
+/* ---- volume_checkpoint.c ---- */
+
+/* Finds the newest checkpoint below dirfd. 0 with index 0: none. */
+MUST_USE int checkpoint_newest(int checkpoint_dirfd, uint64_t *ret_index);
+void checkpoint_name(uint64_t index, char ret_name[static CHECKPOINT_NAME_BYTES]);
+MUST_USE int checkpointer_start(struct volume *volume);
+void checkpointer_stop(struct volume *volume);
+/* size bytes were logged: wakes the maintenance thread when it is time. Never waits. */
+void checkpointer_logged(struct volume *volume, uint64_t size);
