@@ -358,8 +358,8 @@ Test(session, maps_without_a_descriptor)
     cr_assert_eq(close(fd), 0);
     mapper_do(&mapper, MAPPER_CLOSE, 0, NULL, 0);
     uint64_t version = inode_of("f").version;
-    struct timespec moment = {.tv_nsec = 50 * NS_PER_MS};
-    nanosleep(&moment, NULL);
+    put_file(HOST, "later", "x", 1); /* whose close is heard of after that of f */
+    wait_closed("later");
     cr_assert(host_equal(inode_of("f").writer, HOST->self), "still being written");
     mapper_do(&mapper, MAPPER_STORE, 5000, "mapped", 6);
     mapper_stop(&mapper);
