@@ -380,7 +380,7 @@ static int look_locked(struct peers *peers, struct peer *peer, const struct wish
         if (!conn)
             return peer->dial_error;
     }
-    if (conn && conn->state == CONN_READY) {
+    if (conn && conn->state == CONN_READY && !conn_is_closing(conn)) {
         *ret_conn = conn_ref(conn);
         return 1;
     }

@@ -254,6 +254,8 @@ static int fetch_all(struct fetching *f)
     while ((f->at = content_next_missing(f->content, f->at)) < f->end) {
         if (f->at == last)
             f->asked = f->at; /* it had gone wrong before anybody waited for it */
+        else
+            f->n_bad = f->n_failures = 0; /* bounds are for a block: others have come */
         if (clock_mono_ns() >= f->deadline_ns)
             return give_up(f);
         int e = step(f, last == UINT64_MAX);
