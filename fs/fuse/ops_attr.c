@@ -205,6 +205,14 @@ static int resize_claimed(struct call *c, struct node *node, uint64_t size)
     return r;
 }
 
+/* Unlinked between the kernel's look at the name and now: as if the name had gone right after. Nobody can see its size. */
+static bool is_unlinked(struct call *c, struct node *node)
+{
+    struct inode inode;
+
+    return tree_get(c->session->tree, node->ino, &inode) == -ENOENT;
+}
+
 static int set_size(struct call *c, struct node *node, uint64_t size)
 {
     int r = node_claim(node, c->deadline_ns);
@@ -212,7 +220,7 @@ static int set_size(struct call *c, struct node *node, uint64_t size)
         return r;
     r = resize_claimed(c, node, size);
     node_unclaim(node);
-    return r;
+    return r == -ESTALE && is_unlinked(c, node) ? 0 : r;
 }
 
 /* Times that were set on a file being written are its backing file's too: it is from there that they are shown. */
