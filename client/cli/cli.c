@@ -1,6 +1,7 @@
 #include "client/cli/cli.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <string.h>
 
 int cli_fail(int error, const char *sentence)
@@ -72,4 +73,25 @@ const char *cli_bytes(json_int_t bytes, char buffer[32])
     }
     (void)snprintf(buffer, 32, unit == 0 ? "%.0f %s" : "%.1f %s", n, units[unit]);
     return buffer;
+}
+
+int cli_end_volume(struct cli *cli, int argc, char **argv, const char *done)
+{
+    static const struct option options[] = {{"force", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+    AUTO(cli_json_free) json_t *result = NULL;
+    bool is_forced = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option != 'f')
+            return CLI_USAGE;
+        is_forced = true;
+    }
+    if (optind + 1 != argc)
+        return cli_usage(cli, "name one volume");
+    json_t *request = json_pack("{s:s, s:s, s:b}", "command", cli->command->name, "name",
+                                argv[optind], "force", is_forced);
+    int code = cli_ask(cli, request, NULL, NULL, &result);
+    if (code == CLI_OK && !cli_print_json(cli, result))
+        (void)printf("%s volume '%s'\n", done, argv[optind]);
+    return code;
 }

@@ -47,6 +47,8 @@ int cli_fail(int error, const char *sentence);
 /* Asks the daemon; on failure says so and returns the exit code, on success 0 and *ret_result. Takes request over. */
 MUST_USE int cli_ask(struct cli *cli, json_t *request, link_progress_f *progress, void *ctx,
                      json_t **ret_result);
+/* NAME [--force]: asks the daemon for cli->command, whose success is told as "DONE volume 'NAME'". */
+int cli_end_volume(struct cli *cli, int argc, char **argv, const char *done);
 /* Prints the JSON document and returns true under --json. */
 bool cli_print_json(const struct cli *cli, const json_t *document);
 static inline void cli_json_free(json_t **object)

@@ -36,22 +36,5 @@ int cmd_attach(struct cli *cli, int argc, char **argv)
 
 int cmd_detach(struct cli *cli, int argc, char **argv)
 {
-    static const struct option options[] = {{"force", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
-    AUTO(cli_json_free) json_t *result = NULL;
-    bool is_forced = false;
-    int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option != 'f')
-            return CLI_USAGE;
-        is_forced = true;
-    }
-    if (optind + 1 != argc)
-        return cli_usage(cli, "name one volume");
-    int code = cli_ask(
-        cli,
-        json_pack("{s:s, s:s, s:b}", "command", "detach", "name", argv[optind], "force", is_forced),
-        NULL, NULL, &result);
-    if (code == CLI_OK && !cli_print_json(cli, result))
-        (void)printf("detached volume '%s'\n", argv[optind]);
-    return code;
+    return cli_end_volume(cli, argc, argv, "detached");
 }

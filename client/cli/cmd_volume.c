@@ -163,21 +163,5 @@ int cmd_volume_show(struct cli *cli, int argc, char **argv)
 
 int cmd_volume_remove(struct cli *cli, int argc, char **argv)
 {
-    AUTO(cli_json_free) json_t *result = NULL;
-    static const struct option options[] = {{"force", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
-    bool is_forced = false;
-    int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option != 'f')
-            return CLI_USAGE;
-        is_forced = true;
-    }
-    if (optind + 1 != argc)
-        return cli_usage(cli, "name one volume");
-    json_t *request = json_pack("{s:s, s:s, s:b}", "command", "volume remove", "name", argv[optind],
-                                "force", is_forced);
-    int code = cli_ask(cli, request, NULL, NULL, &result);
-    if (code == CLI_OK && !cli_print_json(cli, result))
-        (void)printf("removed volume '%s'\n", argv[optind]);
-    return code;
+    return cli_end_volume(cli, argc, argv, "removed");
 }
