@@ -23,4 +23,7 @@ def main():
         sys.exit("producer: some messages were not delivered")
 
 
-main()
+try:
+    main()
+except KeyboardInterrupt:
+    pass  # the demonstration was interrupted, and says so itself
