@@ -1,13 +1,11 @@
 #include "fs/directory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
 
+#include "fs/disk/disk.h"
 #include "proto/base/cleanup.h"
 
 #define DEPTH_MAX 16 /* what we make is four deep */
@@ -16,29 +14,13 @@
 
 int directory_open(int dirfd, const char *name)
 {
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return disk_open(dirfd, name, O_RDONLY | O_DIRECTORY);
 }
 
 int directory_make(int dirfd, const char *name)
 {
-    if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
-        return -errno;
-    return directory_open(dirfd, name);
-}
-
-static int write_all(int fd, const uint8_t *data, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, data, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        data += n;
-        size -= (size_t)n;
-    }
-    return 0;
+    int error = disk_make_dir(dirfd, name);
+    return error < 0 && error != -EEXIST ? error : directory_open(dirfd, name);
 }
 
 int directory_write_file(int dirfd, const char *name, const void *data, size_t size)
@@ -46,15 +28,15 @@ int directory_write_file(int dirfd, const char *name, const void *data, size_t s
     char new_name[64];
     int n = snprintf(new_name, sizeof new_name, "%s.new", name);
     CHECK(n > 0 && (size_t)n < sizeof new_name);
-    AUTO_CLOSE int fd = openat(dirfd, new_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    AUTO_CLOSE int fd = disk_open(dirfd, new_name, O_WRONLY | O_CREAT | O_TRUNC);
     if (fd < 0)
-        return -errno;
-    int error = write_all(fd, data, size);
-    if (error < 0)
-        return error;
-    if (fsync(fd) < 0 || renameat(dirfd, new_name, dirfd, name) < 0 || fsync(dirfd) < 0)
-        return -errno;
-    return 0;
+        return fd;
+    int error = disk_write(fd, data, size, 0);
+    if (error == 0)
+        error = disk_sync(fd);
+    if (error == 0)
+        error = disk_rename(dirfd, new_name, dirfd, name);
+    return error < 0 ? error : disk_sync(dirfd);
 }
 
 static int copy_by_buffer(int from, int to)
@@ -62,84 +44,78 @@ static int copy_by_buffer(int from, int to)
     AUTO_FREE uint8_t *buffer = malloc(BUFFER_BYTES);
     if (!buffer)
         return -ENOMEM;
-    off_t at = 0;
-    for (;;) {
-        ssize_t n = pread(from, buffer, BUFFER_BYTES, at);
-        if (n < 0 && errno == EINTR)
-            continue;
+    for (uint64_t at = 0;;) {
+        int64_t n = disk_read(from, buffer, BUFFER_BYTES, at);
         if (n <= 0)
-            return n < 0 ? -errno : 0;
-        int error = write_all(to, buffer, (size_t)n);
+            return (int)n;
+        int error = disk_write(to, buffer, (size_t)n, at);
         if (error < 0)
             return error;
-        at += n;
+        at += (uint64_t)n;
     }
 }
 
 /* In the kernel where it can, which shares the blocks on some filesystems. */
 static int copy_bytes(int from, int to)
 {
-    loff_t at = 0;
-    for (;;) {
-        ssize_t n = copy_file_range(from, &at, to, NULL, COPY_BYTES, 0);
+    for (uint64_t at = 0;;) {
+        int64_t n = disk_copy(from, at, to, at, COPY_BYTES);
         if (n == 0)
             return 0;
-        if (n > 0)
-            continue;
-        return at == 0 && errno != ENOSPC && errno != EIO ? copy_by_buffer(from, to) : -errno;
+        if (n < 0)
+            return at == 0 && n != -ENOSPC && n != -EIO ? copy_by_buffer(from, to) : (int)n;
+        at += (uint64_t)n;
     }
 }
 
 int directory_copy_file(int dirfd, const char *name, int fd)
 {
-    AUTO_CLOSE int to = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    AUTO_CLOSE int to = disk_open(dirfd, name, O_WRONLY | O_CREAT | O_EXCL);
     if (to < 0)
-        return -errno;
+        return to;
     int error = copy_bytes(fd, to);
-    if (error == 0 && fsync(to) < 0)
-        error = -errno;
+    if (error == 0)
+        error = disk_sync(to);
     if (error < 0)
-        (void)unlinkat(dirfd, name, 0);
+        (void)!disk_unlink(dirfd, name);
     return error;
 }
 
-static void close_dir(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
+/* ---- removing ---- */
+
+struct removal {
+    int dirfd;
+    unsigned depth;
+};
 
 static int remove_depth(int dirfd, const char *name, unsigned depth);
 
+static int remove_entry(void *ctx, const char *name)
+{
+    const struct removal *removal = ctx;
+    return remove_depth(removal->dirfd, name, removal->depth + 1);
+}
+
 static int remove_entries(int dirfd, const char *name, unsigned depth)
 {
-    AUTO_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    AUTO(close_dir) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return -errno;
-    int own = TAKE_FD(fd);
-    for (const struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        int error = remove_depth(own, entry->d_name, depth + 1);
-        if (error < 0)
-            return error;
-    }
-    return -errno;
+    AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    struct removal removal = {.dirfd = fd, .depth = depth};
+    return fd < 0 ? fd : disk_list(fd, remove_entry, &removal);
 }
 
 static int remove_depth(int dirfd, const char *name, unsigned depth)
 {
-    if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+    int error = disk_unlink(dirfd, name);
+    if (error == 0 || error == -ENOENT)
         return 0;
-    if (errno != EISDIR && errno != EPERM)
-        return -errno;
+    if (error != -EISDIR && error != -EPERM)
+        return error;
     if (depth == DEPTH_MAX)
         return -ELOOP;
-    int error = remove_entries(dirfd, name, depth);
-    if (error < 0)
-        return error;
-    return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+    error = remove_entries(dirfd, name, depth);
+    if (error == 0)
+        error = disk_remove_dir(dirfd, name);
+    return error == -ENOENT ? 0 : error;
 }
 
 int directory_remove(int dirfd, const char *name)

@@ -1,5 +1,6 @@
 /* fs/fuse/live.c — from the backing file to the log. */
 #include "fs/fuse/live.h"
+#include "fs/disk/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -161,8 +162,9 @@ static int sample(struct session *s, struct node *node)
     if (s->backing_clock == CLOCK_UNKNOWN)
         s->backing_clock = backing_clock_of(fd);
     node->dirty = false;
-    if (fstat(fd, &st) < 0)
-        return -errno;
+    int r = disk_stat(fd, &st);
+    if (r < 0)
+        return r;
     set_sample(node, &st, is_fresh(&st));
     return 0;
 }
@@ -173,12 +175,13 @@ static int align_times(struct node *node, const struct inode *inode)
     struct stat st;
     int fd = content_fd(node->content);
 
-    if (fstat(fd, &st) < 0)
-        return -errno;
+    int r = disk_stat(fd, &st);
+    if (r < 0)
+        return r;
     if (ns_of(st.st_mtim) == inode->mtime_ns)
         return 0;
     const struct timespec times[2] = {omit_or(true, 0), omit_or(false, inode->mtime_ns)};
-    return futimens(fd, times) < 0 ? -errno : 0;
+    return disk_set_times(fd, times);
 }
 
 static int begin_writing(struct session *s, struct node *node, const struct inode *inode)
@@ -362,10 +365,11 @@ int live_publish(struct session *s, struct node *node, uint32_t flags, bool *ret
 
     /* A write from here on is the next publish's. */
     bool dirty = node->writing && atomic_exchange(&node->dirty, false);
-    if (node->writing && fstat(content_fd(node->content), &st) < 0)
-        return -errno;
+    int r = node->writing ? disk_stat(content_fd(node->content), &st) : 0;
+    if (r < 0)
+        return r;
     if (node->writing && is_changed(s, node, dirty, &st)) {
-        int r = publish(s, node, flags, &st);
+        r = publish(s, node, flags, &st);
         if (r < 0)
             return r;
         is_published = true;
@@ -459,13 +463,17 @@ int live_set_times(struct node *node, const struct timespec times[2])
     struct stat st;
     int fd = content_fd(node->content);
 
-    if (fstat(fd, &st) < 0)
-        return -errno;
+    int r = disk_stat(fd, &st);
+    if (r < 0)
+        return r;
     if ((uint64_t)st.st_size != node->sample_size || ns_of(st.st_mtim) != node->sample_mtime_ns)
         node->dirty = true;
     uint64_t size = node->sample_size;
-    if (futimens(fd, times) < 0 || fstat(fd, &st) < 0)
-        return -errno;
+    r = disk_set_times(fd, times);
+    if (r == 0)
+        r = disk_stat(fd, &st);
+    if (r < 0)
+        return r;
     st.st_size = (off_t)size;
     set_sample(node, &st, is_fresh(&st));
     return 0;
@@ -477,7 +485,7 @@ static void overlay_backing(const struct node *node, struct inode *inode)
 {
     struct stat st;
 
-    if (!node->content || fstat(content_fd(node->content), &st) < 0)
+    if (!node->content || disk_stat(content_fd(node->content), &st) < 0)
         return;
     inode->size = (uint64_t)st.st_size;
     if (!node->writing)

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/disk/disk.h"
 #include "fs/fuse/live.h"
 #include "fs/fuse/ops.h"
 #include "proto/base/clock.h"
@@ -37,23 +37,6 @@ static int need(struct call *c, struct content *content, uint64_t offset, uint64
     return r;
 }
 
-static ssize_t read_all(int fd, char *buffer, size_t size, uint64_t offset)
-{
-    size_t used = 0;
-
-    while (used < size) {
-        ssize_t n = pread(fd, buffer + used, size - used, (off_t)(offset + used));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return used > 0 ? (ssize_t)used : -errno;
-        if (n == 0)
-            break;
-        used += (size_t)n;
-    }
-    return (ssize_t)used;
-}
-
 void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct call c;
@@ -63,7 +46,7 @@ void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fu
     size = (size_t)clamped(content_size(content), (uint64_t)offset, MIN(size, READ_BYTES_MAX));
     char *buffer = worker_buffer(READ_BYTES_MAX);
     int r = buffer ? need(&c, content, (uint64_t)offset, size) : -ENOMEM;
-    ssize_t n = r < 0 ? r : read_all(content_fd(content), buffer, size, (uint64_t)offset);
+    int64_t n = r < 0 ? r : disk_read(content_fd(content), buffer, size, (uint64_t)offset);
     if (n < 0) {
         call_error(&c, (int)n);
         return;
@@ -149,17 +132,14 @@ static int clear_range(struct call *c, struct node *node, int mode, uint64_t off
     int r = content_prepare_write(content, offset, size, c->deadline_ns);
     if (r < 0)
         return r;
-    int failed =
-        fallocate(content_fd(content), mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
-    int64_t n = content_wrote(content, offset, size, failed < 0 ? -errno : (int64_t)size);
+    r = disk_allocate(content_fd(content), mode | FALLOC_FL_KEEP_SIZE, offset, size);
+    int64_t n = content_wrote(content, offset, size, r < 0 ? r : (int64_t)size);
     return n < 0 ? (int)n : 0;
 }
 
 static int reserve_range(struct node *node, uint64_t offset, uint64_t size)
 {
-    if (fallocate(content_fd(node->content), FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
-        return -errno;
-    return 0;
+    return disk_allocate(content_fd(node->content), FALLOC_FL_KEEP_SIZE, offset, size);
 }
 
 static int allocate(struct call *c, struct node *node, int mode, uint64_t offset, uint64_t size)
@@ -231,21 +211,21 @@ void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fu
 
 /* ---- copying ---- */
 
-static ssize_t copy_bytes(struct content *from, uint64_t offset_in, struct content *to,
+static int64_t copy_bytes(struct content *from, uint64_t offset_in, struct content *to,
                           uint64_t offset_out, size_t size)
 {
     size_t used = 0;
 
     while (used < size) {
-        off_t in = (off_t)(offset_in + used), out = (off_t)(offset_out + used);
-        ssize_t n = copy_file_range(content_fd(from), &in, content_fd(to), &out, size - used, 0);
+        int64_t n = disk_copy(content_fd(from), offset_in + used, content_fd(to), offset_out + used,
+                              size - used);
         if (n < 0)
-            return used > 0 ? (ssize_t)used : -errno;
+            return used > 0 ? (int64_t)used : n;
         if (n == 0)
             break;
         used += (size_t)n;
     }
-    return (ssize_t)used;
+    return (int64_t)used;
 }
 
 static int64_t copy_allowed(struct call *c, struct content *from, uint64_t offset_in,

@@ -9,11 +9,11 @@
 #include "fs/log/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/disk/disk.h"
 #include "fs/log/entry.h"
 #include "fs/log/impl.h"
 #include "proto/base/log.h"
@@ -48,7 +48,7 @@ int log_make_segment(struct log *log, uint64_t first)
     if (error < 0) {
         char name[SEGMENT_NAME_BYTES];
         segment_name(first, name);
-        (void)unlinkat(log->dirfd, name, 0);
+        (void)!disk_unlink(log->dirfd, name);
         return error;
     }
     s = NULL;
@@ -70,8 +70,10 @@ int log_remove_segments(struct log *log, struct segment **segments, size_t n)
     for (size_t i = 0; i < n; i++) {
         char name[SEGMENT_NAME_BYTES];
         segment_name(segments[i]->first, name);
-        if (error == 0 && unlinkat(log->dirfd, name, 0) < 0 && errno != ENOENT)
-            error = -errno;
+        if (error == 0)
+            error = disk_unlink(log->dirfd, name);
+        if (error == -ENOENT)
+            error = 0;
         segment_unref(segments[i]);
     }
     return error;
@@ -152,7 +154,7 @@ static int append(struct log *log, struct span bytes)
     uint32_t before = log->tail->size;
     count(log, (uint32_t)bytes.size);
     if (before / WRITEBACK_BYTES != log->tail->size / WRITEBACK_BYTES)
-        (void)sync_file_range(log->tail->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+        disk_write_back(log->tail->fd);
     return 0;
 }
 
@@ -247,7 +249,7 @@ static int read_segment(struct log *log, uint64_t index, uint8_t *buffer, size_t
     error = segment_seek(s, index, place.at_index, place.at_offset, &offset);
     if (error < 0)
         return error;
-    ssize_t n = pread(s->fd, buffer, MIN(size, (size_t)(place.end - offset)), (off_t)offset);
+    int64_t n = disk_read(s->fd, buffer, MIN(size, (size_t)(place.end - offset)), offset);
     if (n < 0)
         return -EIO;
     return whole_entries((struct span){buffer, (size_t)n}, index, ret_used, ret_next);
@@ -303,11 +305,11 @@ static int round_run(struct log *log, struct round *round)
 {
     int error = 0;
     for (size_t i = 0; i < round->n; i++) {
-        if (fdatasync(round->segments[i]->fd) < 0)
+        if (disk_sync_data(round->segments[i]->fd) < 0)
             error = -EIO;
         segment_unref(round->segments[i]);
     }
-    if (round->dir_changed && fsync(log->dirfd) < 0)
+    if (round->dir_changed && disk_sync(log->dirfd) < 0)
         error = -EIO;
     return error;
 }

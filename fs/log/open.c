@@ -1,19 +1,12 @@
 /* Opening the log: every entry of every segment is checked, the end is found. */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
+#include "fs/directory.h"
+#include "fs/disk/disk.h"
 #include "fs/log/impl.h"
 #include "proto/base/log.h"
-
-static void close_dir(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
 
 static int compare_u64(const void *a, const void *b)
 {
@@ -22,33 +15,39 @@ static int compare_u64(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The first indexes of all segments there are, in order. */
-static int list_segments(int dirfd, uint64_t **ret_firsts, size_t *ret_n)
+/* The first indexes of all segments there are. */
+struct firsts {
+    uint64_t *items;
+    size_t n;
+};
+
+static void firsts_done(struct firsts *firsts)
 {
-    AUTO_CLOSE int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    AUTO(close_dir) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return -errno;
-    (void)TAKE_FD(fd);
-    AUTO_FREE uint64_t *firsts = NULL;
-    size_t n = 0;
-    for (struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
-        uint64_t first;
-        if (!segment_parse_name(entry->d_name, &first))
-            continue;
-        uint64_t *more = n < SEGMENTS_MAX ? reallocarray(firsts, n + 1, sizeof *more) : NULL;
-        if (!more)
-            return -ENOMEM;
-        firsts = more;
-        firsts[n++] = first;
-    }
-    if (errno != 0)
-        return -EIO;
-    if (n > 0)
-        qsort(firsts, n, sizeof *firsts, compare_u64);
-    *ret_firsts = TAKE(firsts);
-    *ret_n = n;
+    free(firsts->items);
+}
+
+static int add_first(void *ctx, const char *name)
+{
+    struct firsts *firsts = ctx;
+    uint64_t first;
+    if (!segment_parse_name(name, &first))
+        return 0;
+    uint64_t *items =
+        firsts->n < SEGMENTS_MAX ? reallocarray(firsts->items, firsts->n + 1, sizeof *items) : NULL;
+    if (!items)
+        return -ENOMEM;
+    firsts->items = items;
+    firsts->items[firsts->n++] = first;
     return 0;
+}
+
+/* In order. */
+static int list_segments(int dirfd, struct firsts *firsts)
+{
+    int error = disk_list(dirfd, add_first, firsts);
+    if (error == 0 && firsts->n > 0)
+        qsort(firsts->items, firsts->n, sizeof *firsts->items, compare_u64);
+    return error;
 }
 
 static int load_segment(struct log *log, uint64_t first, bool is_last)
@@ -84,14 +83,13 @@ static int begin_anew(struct log *log, uint64_t start_index)
 
 static int load(struct log *log, uint64_t start_index)
 {
-    AUTO_FREE uint64_t *firsts = NULL;
-    size_t n = 0;
-    int error = list_segments(log->dirfd, &firsts, &n);
-    for (size_t i = 0; error == 0 && i < n; i++)
-        error = load_segment(log, firsts[i], i == n - 1);
+    AUTO(firsts_done) struct firsts firsts = {0};
+    int error = list_segments(log->dirfd, &firsts);
+    for (size_t i = 0; error == 0 && i < firsts.n; i++)
+        error = load_segment(log, firsts.items[i], i == firsts.n - 1);
     if (error < 0)
         return error;
-    if (n > 0 && log->last < start_index)
+    if (firsts.n > 0 && log->last < start_index)
         error = begin_anew(log, start_index);
     if (error == 0 && log->n_segments == 0) {
         log->last = start_index;
@@ -107,17 +105,11 @@ static int load(struct log *log, uint64_t start_index)
 
 static int open_directory(int dirfd)
 {
-    if (mkdirat(dirfd, "log", 0700) < 0 && errno != EEXIST)
-        return -errno;
-    int fd = openat(dirfd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO_CLOSE int fd = directory_make(dirfd, "log");
     if (fd < 0)
-        return -errno;
+        return fd;
     /* The name "log" itself; the names in it are synced with the first entries. */
-    if (fsync(dirfd) < 0) {
-        (void)close(fd);
-        return -EIO;
-    }
-    return fd;
+    return disk_sync(dirfd) < 0 ? -EIO : TAKE_FD(fd);
 }
 
 int log_open(int dirfd, uint64_t start_index, struct log **ret_log)

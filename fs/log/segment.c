@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "fs/disk/disk.h"
 #include "fs/log/entry.h"
 #include "proto/base/log.h"
 
@@ -62,9 +62,9 @@ static int segment_new(int dirfd, uint64_t first, int flags, struct segment **re
         return -ENOMEM;
     atomic_init(&s->references, 1);
     s->first = first;
-    s->fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | flags, 0600);
+    s->fd = disk_open(dirfd, name, O_RDWR | flags);
     if (s->fd < 0)
-        return errno == EDQUOT ? -ENOSPC : -errno;
+        return s->fd == -EDQUOT ? -ENOSPC : s->fd;
     *ret_segment = TAKE(s);
     return 0;
 }
@@ -84,21 +84,12 @@ void segment_count(struct segment *s, uint32_t size)
 
 int segment_write(struct segment *s, struct span bytes)
 {
-    size_t done = 0;
-    while (done < bytes.size) {
-        ssize_t n = pwrite(s->fd, bytes.data + done, bytes.size - done, (off_t)(s->size + done));
-        if (n >= 0) {
-            done += (size_t)n;
-            continue;
-        }
-        if (errno == EINTR)
-            continue;
-        int error = errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? -ENOSPC : -EIO;
-        /* What is left behind if this fails too is overwritten by the next entry or cut off at open. */
-        (void)!ftruncate(s->fd, (off_t)s->size);
-        return error;
-    }
-    return 0;
+    int error = disk_write(s->fd, bytes.data, bytes.size, s->size);
+    if (error == 0)
+        return 0;
+    /* What is left behind if this fails too is overwritten by the next entry or cut off at open. */
+    (void)!disk_truncate(s->fd, s->size);
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG ? -ENOSPC : -EIO;
 }
 
 /* ---- finding an entry ---- */
@@ -112,7 +103,7 @@ int segment_seek(struct segment *s, uint64_t index, uint64_t at_index, uint32_t 
         uint32_t size;
         uint64_t found;
         if (have.size < LOG_HEADER_BYTES) {
-            ssize_t n = pread(s->fd, buffer, sizeof buffer, (off_t)at_offset);
+            int64_t n = disk_read(s->fd, buffer, sizeof buffer, at_offset);
             if (n < 0)
                 return -EIO;
             have = (struct span){.data = buffer, .size = (size_t)n};
@@ -130,20 +121,6 @@ int segment_seek(struct segment *s, uint64_t index, uint64_t at_index, uint32_t 
 }
 
 /* ---- loading ---- */
-
-static int read_whole(int fd, uint8_t *buffer, size_t size)
-{
-    size_t done = 0;
-    while (done < size) {
-        ssize_t n = pread(fd, buffer + done, size - done, (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -EIO;
-        done += (size_t)n;
-    }
-    return 0;
-}
 
 /* Is there a whole entry anywhere behind offset? Then what is at offset was not the torn end. */
 static bool has_entry_after(struct span file, size_t offset, uint64_t index)
@@ -193,7 +170,7 @@ static int cut_tail(struct segment *s, struct span file)
                 "cut the torn end off %s: entry %" PRIu64 " was not written whole offset=%" PRIu32
                 " bytes=%zu",
                 name, index, s->size, file.size - s->size);
-    return ftruncate(s->fd, (off_t)s->size) < 0 ? -EIO : 0;
+    return disk_truncate(s->fd, s->size) < 0 ? -EIO : 0;
 }
 
 /* Counts the whole entries from the start of the file. -EBADMSG at the first that is not. */
@@ -229,7 +206,7 @@ int segment_load(int dirfd, uint64_t first, bool is_last, struct segment **ret_s
     if (!s)
         return error;
     struct stat st;
-    if (fstat(s->fd, &st) < 0)
+    if (disk_stat(s->fd, &st) < 0)
         return -EIO;
     if (st.st_size > SEGMENT_BYTES_MAX)
         return damaged(s);
@@ -237,9 +214,8 @@ int segment_load(int dirfd, uint64_t first, bool is_last, struct segment **ret_s
     if (!buffer)
         return -ENOMEM;
     struct span file = {.data = buffer, .size = (size_t)st.st_size};
-    error = read_whole(s->fd, buffer, file.size);
-    if (error < 0)
-        return error;
+    if (disk_read(s->fd, buffer, file.size, 0) != (int64_t)file.size)
+        return -EIO;
     error = scan(s, file);
     if (error == -EBADMSG && is_last)
         error = cut_tail(s, file);

@@ -9,10 +9,8 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
+#include "fs/disk/disk.h"
 #include "fs/source.h"
 #include "fs/store/private.h"
 #include "proto/base/clock.h"
@@ -87,7 +85,7 @@ uint64_t content_version(const struct content *c)
 uint64_t content_size(struct content *c)
 {
     struct stat st;
-    return fstat(c->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+    return disk_stat(c->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
 struct host_id content_upstream(const struct content *c)
@@ -156,8 +154,7 @@ static void write_leaf_locked(struct content *c, size_t leaf) REQUIRES(c->lock)
     c->written_leaf = leaf;
     int fd = c->map_fd;
     mutex_unlock(&c->lock);
-    ssize_t n = pwrite(fd, bytes, sizeof bytes, (off_t)block_map_leaf_offset(&c->map, leaf));
-    int error = n == (ssize_t)sizeof bytes ? 0 : n < 0 ? -errno : -EIO;
+    int error = disk_write(fd, bytes, sizeof bytes, block_map_leaf_offset(&c->map, leaf));
     mutex_lock(&c->lock);
     c->is_map_written = false;
     c->written_leaf = SIZE_MAX;
@@ -292,28 +289,12 @@ static int end_claims(struct content *c, uint64_t first, uint64_t end, uint64_t 
 
 /* ---- filling ---- */
 
-static int write_all(int fd, const uint8_t *data, size_t size, uint64_t offset)
-{
-    while (size > 0) {
-        ssize_t n = pwrite(fd, data, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        data += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
 /* An earlier fill may have failed half-way, so the place is not known to be a hole yet. */
 static int write_zeros(int fd, uint64_t offset, uint64_t size)
 {
     static const uint8_t zeros[BLOCK_BYTES];
-    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0)
-        return 0;
-    return errno == EOPNOTSUPP ? write_all(fd, zeros, size, offset) : -errno;
+    int e = disk_allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size);
+    return e == -EOPNOTSUPP ? disk_write(fd, zeros, size, offset) : e;
 }
 
 /* 1: claimed. 0: present already, or somebody is writing it: then theirs counts. */
@@ -344,11 +325,10 @@ static bool end_fill(struct content *c, uint64_t block, bool is_present)
 /* What is only cache must leave room for the log and the tree: without it the volume could not go on. */
 static bool has_room(const struct store *store)
 {
-    struct statvfs fs;
-    if (fstatvfs(store->dirfd, &fs) < 0)
+    struct disk_room room;
+    if (disk_room(store->dirfd, &room) < 0)
         return true;
-    uint64_t reserve = MIN(FILL_RESERVE_BYTES, fs.f_blocks * fs.f_frsize / 16);
-    return fs.f_bavail * fs.f_frsize >= reserve;
+    return room.free_bytes >= MIN(FILL_RESERVE_BYTES, room.total_bytes / 16);
 }
 
 int content_fill(struct content *c, uint64_t block, const void *data, size_t size)
@@ -361,7 +341,7 @@ int content_fill(struct content *c, uint64_t block, const void *data, size_t siz
     if (size == 0)
         e = write_zeros(c->fd, offset, block_bytes(c, block));
     else
-        e = has_room(c->store) ? write_all(c->fd, data, size, offset) : -ENOSPC;
+        e = has_room(c->store) ? disk_write(c->fd, data, size, offset) : -ENOSPC;
     if (end_fill(c, block, e == 0))
         tidy_completed(&c->store->tidy, c);
     return e;
@@ -502,7 +482,7 @@ int content_truncate(struct content *c, uint64_t size, int64_t deadline_ns)
     int e = claim_missing(c, first, end, deadline_ns);
     if (e < 0)
         return e;
-    int failed = ftruncate(c->fd, (off_t)size) < 0 ? -errno : 0;
+    int failed = disk_truncate(c->fd, size);
     e = end_claims(c, first, end, failed ? 0 : end);
     return failed ? failed : e;
 }
@@ -538,7 +518,7 @@ static int sync_map(struct content *c, const uint64_t *snapshot)
     c->is_map_written = true;
     int fd = c->map_fd;
     mutex_unlock(&c->lock);
-    e = fdatasync(fd) < 0 ? -errno : 0;
+    e = disk_sync_data(fd);
     mutex_lock(&c->lock);
     c->is_map_written = false;
     cond_broadcast(&c->changed);
@@ -552,9 +532,8 @@ int content_sync(struct content *c)
     int e = snapshot_present(c, &snapshot);
     if (e < 0)
         return e;
-    if (fdatasync(c->fd) < 0)
-        return -errno;
-    if (snapshot)
+    e = disk_sync_data(c->fd);
+    if (e == 0 && snapshot)
         e = sync_map(c, snapshot);
     return e < 0 ? e : store_sync_name(c->store, c);
 }

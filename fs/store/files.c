@@ -8,10 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
-#include <unistd.h>
 
+#include "fs/disk/disk.h"
 #include "fs/store/private.h"
 #include "proto/base/log.h"
 
@@ -65,11 +63,17 @@ bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t 
 
 /* ---- removing and renaming ---- */
 
+static int unlink_if_there(struct store *store, const char *name)
+{
+    int e = disk_unlink(store->dirfd, name);
+    return e == -ENOENT ? 0 : e;
+}
+
 /* Blocks are freed when the tidy thread closes the descriptor, not here under the lock. */
 static int unlink_data(struct store *store, const char *name)
 {
-    int fd = openat(store->dirfd, name, O_PATH | O_CLOEXEC | O_NOFOLLOW);
-    int e = unlinkat(store->dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+    int fd = disk_open(store->dirfd, name, O_PATH | O_NOFOLLOW);
+    int e = unlink_if_there(store, name);
     if (fd >= 0)
         tidy_close(&store->tidy, fd);
     return e;
@@ -83,22 +87,21 @@ int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version
     if (e < 0)
         return e;
     copy_name(name, ino, is_own, version, MAP_SUFFIX);
-    return unlinkat(store->dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+    return unlink_if_there(store, name);
 }
 
 void copy_unlink_map(struct store *store, uint64_t ino, bool is_own, uint64_t version)
 {
     char name[COPY_NAME_MAX];
     copy_name(name, ino, is_own, version, MAP_SUFFIX);
-    (void)unlinkat(store->dirfd, name, 0);
+    (void)!disk_unlink(store->dirfd, name);
 }
 
 bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t version)
 {
     char name[COPY_NAME_MAX];
-    struct stat st;
     copy_name(name, ino, is_own, version, "");
-    return fstatat(store->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    return disk_exists(store->dirfd, name);
 }
 
 /* The map gets a second name before the data moves and loses the first one after. */
@@ -112,15 +115,12 @@ int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_v
     int e = copy_unlink(store, ino, to_own, drawn_version);
     if (e < 0)
         return e;
-    if (linkat(store->dirfd, from_map, store->dirfd, to_map, 0) < 0 && errno != ENOENT)
-        return -errno;
-    if (renameat(store->dirfd, from, store->dirfd, to) < 0) {
-        e = -errno;
-        (void)unlinkat(store->dirfd, to_map, 0);
+    e = disk_link(store->dirfd, from_map, store->dirfd, to_map);
+    if (e < 0 && e != -ENOENT)
         return e;
-    }
-    (void)unlinkat(store->dirfd, from_map, 0);
-    return 0;
+    e = disk_rename(store->dirfd, from, store->dirfd, to);
+    (void)!disk_unlink(store->dirfd, e < 0 ? to_map : from_map);
+    return e;
 }
 
 int map_write(int fd, const struct block_map *map)
@@ -130,8 +130,7 @@ int map_write(int fd, const struct block_map *map)
     if (!bytes)
         return -ENOMEM;
     block_map_encode(map, bytes);
-    ssize_t n = pwrite(fd, bytes, size, 0);
-    return n == (ssize_t)size ? 0 : n < 0 ? -errno : -ENOSPC;
+    return disk_write(fd, bytes, size, 0);
 }
 
 int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version, bool synced_only,
@@ -139,10 +138,11 @@ int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version, b
 {
     char name[COPY_NAME_MAX];
     copy_name(name, ino, is_own, version, MAP_SUFFIX);
-    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_NOFOLLOW);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return -errno;
+    int e = fd < 0 ? fd : disk_stat(fd, &st);
+    if (e < 0)
+        return e;
     uint64_t most =
         MAP_HEADER_BYTES + 2ULL * MAP_LEAF_BYTES * (MAP_BLOCKS_MAX / MAP_LEAF_BLOCKS + 1);
     if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > most)
@@ -151,10 +151,10 @@ int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version, b
     AUTO_FREE uint8_t *bytes = malloc(size);
     if (!bytes)
         return -ENOMEM;
-    ssize_t n = pread(fd, bytes, size, 0);
+    int64_t n = disk_read(fd, bytes, size, 0);
     if (n < 0)
-        return -errno;
-    int e = block_map_decode(ret_map, ino, (struct span){bytes, (size_t)n}, synced_only);
+        return (int)n;
+    e = block_map_decode(ret_map, ino, (struct span){bytes, (size_t)n}, synced_only);
     if (e == 0)
         *ret_fd = TAKE_FD(fd);
     return e;
@@ -168,15 +168,16 @@ int copy_open(struct store *store, const struct copy *copy, const uint64_t *size
     char name[COPY_NAME_MAX];
     uint64_t ino = copy->file->ino;
     copy_name(name, ino, copy->is_own, copy->version, "");
-    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_NOFOLLOW);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return -errno;
+    int e = fd < 0 ? fd : disk_stat(fd, &st);
+    if (e < 0)
+        return e;
     if (!S_ISREG(st.st_mode) || (size && (uint64_t)st.st_size != *size))
         return -EBADMSG;
     AUTO(block_map_done) struct block_map map = {0};
     AUTO_CLOSE int map_fd = -1;
-    int e = map_read(store, ino, copy->is_own, copy->version, false, &map, &map_fd);
+    e = map_read(store, ino, copy->is_own, copy->version, false, &map, &map_fd);
     if (e == -ENOENT)
         e = block_map_init(&map, 0);
     /* Own and shorter than its base: cut, by a daemon that was killed before the map said so. */
@@ -206,19 +207,16 @@ static int make_files(struct store *store, const struct inode *inode)
     if (inode->size > 0) {
         copy_name(name, inode->ino, false, inode->version, MAP_SUFFIX);
         AUTO_CLOSE int map_fd =
-            openat(store->dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+            disk_open(store->dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW);
         if (map_fd < 0)
-            return -errno;
+            return map_fd;
         e = map_write(map_fd, &map);
         if (e < 0)
             return e;
     }
     copy_name(name, inode->ino, false, inode->version, "");
-    AUTO_CLOSE int fd =
-        openat(store->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || ftruncate(fd, (off_t)inode->size) < 0)
-        return -errno;
-    return 0;
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
+    return fd < 0 ? fd : disk_truncate(fd, inode->size);
 }
 
 /* A copy that is not as it should be is no copy: it is cache. */
@@ -240,16 +238,16 @@ int copy_make_own(struct store *store, uint64_t ino)
     char name[COPY_NAME_MAX];
     copy_name(name, ino, true, 0, "");
     /* Inode numbers are never used again: a file that is there is this inode's, from before a crash. */
-    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return fd < 0 ? -errno : 0;
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW);
+    return MIN(fd, 0);
 }
 
 bool copy_own_base(struct store *store, uint64_t ino, uint64_t *ret_version)
 {
     char name[COPY_NAME_MAX], text[17] = "";
     copy_name(name, ino, true, 0, "");
-    AUTO_CLOSE int fd = openat(store->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    return fd >= 0 && fgetxattr(fd, BASE_XATTR, text, sizeof text - 1) == 16 &&
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDONLY | O_NOFOLLOW);
+    return fd >= 0 && disk_get_xattr(fd, BASE_XATTR, text, sizeof text - 1) == 16 &&
            parse_hex(text, ret_version);
 }
 
@@ -257,7 +255,8 @@ void copy_note_base(struct content *content, uint64_t version)
 {
     char text[17];
     (void)snprintf(text, sizeof text, "%016" PRIx64, version);
-    if (fsetxattr(content->fd, BASE_XATTR, text, 16, 0) < 0 && errno != EOPNOTSUPP)
+    int e = disk_set_xattr(content->fd, BASE_XATTR, text, 16);
+    if (e < 0 && e != -EOPNOTSUPP)
         log_warning("store", "cannot note the base of inode %" PRIx64 ": %s", content->ino,
-                    strerror(errno));
+                    strerror(-e));
 }

@@ -1,14 +1,9 @@
 /* fs/store/recover.c — opening the store, and what it does at the start: its index, distrust, sweeping. */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "fs/directory.h"
+#include "fs/disk/disk.h"
 #include "fs/store/private.h"
 
 struct inos {
@@ -38,32 +33,28 @@ static void inos_done(struct inos *inos)
 typedef int copy_seen_f(struct store *store, uint64_t ino, bool is_own, uint64_t version,
                         bool is_map, void *ctx);
 
-static void close_dir(DIR **dir)
+struct walk {
+    struct store *store;
+    bool is_own;
+    copy_seen_f *seen;
+    void *ctx;
+};
+
+static int see_name(void *ctx, const char *name)
 {
-    if (*dir)
-        (void)closedir(*dir);
+    const struct walk *walk = ctx;
+    uint64_t ino, version;
+    bool is_map;
+    if (!copy_parse_name(name, walk->is_own, &ino, &version, &is_map))
+        return 0;
+    return walk->seen(walk->store, ino, walk->is_own, version, is_map, walk->ctx);
 }
 
 /* Calls seen for each name of ours in own/ or drawn/. */
 static int each_name(struct store *store, bool is_own, copy_seen_f *seen, void *ctx)
 {
-    AUTO_CLOSE int fd =
-        openat(store->dirfd, is_own ? "own" : "drawn", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    AUTO(close_dir) DIR *dir = fdopendir(fd);
-    if (!dir)
-        return -errno;
-    (void)TAKE_FD(fd);
-    const struct dirent *entry;
-    uint64_t ino, version;
-    bool is_map;
-    int e = 0;
-    while (e == 0 && ((void)(errno = 0), entry = readdir(dir))) {
-        if (copy_parse_name(entry->d_name, is_own, &ino, &version, &is_map))
-            e = seen(store, ino, is_own, version, is_map, ctx);
-    }
-    return e == 0 ? -errno : e;
+    struct walk walk = {.store = store, .is_own = is_own, .seen = seen, .ctx = ctx};
+    return disk_list(is_own ? store->own_dirfd : store->drawn_dirfd, see_name, &walk);
 }
 
 static int index_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version, bool is_map,
@@ -96,25 +87,16 @@ static int distrust_map(struct store *store, uint64_t ino, bool is_own, uint64_t
     return copy_unlink(store, ino, is_own, version);
 }
 
-static int make_dir(int dirfd, const char *name, int *ret_fd)
-{
-    if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
-        return -errno;
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return -errno;
-    *ret_fd = fd;
-    return 0;
-}
-
 static int open_dirs(struct store *store, int dirfd)
 {
-    int e = make_dir(dirfd, "content", &store->dirfd);
-    if (e == 0)
-        e = make_dir(store->dirfd, "own", &store->own_dirfd);
-    if (e == 0)
-        e = make_dir(store->dirfd, "drawn", &store->drawn_dirfd);
-    return e;
+    store->dirfd = directory_make(dirfd, "content");
+    if (store->dirfd < 0)
+        return store->dirfd;
+    store->own_dirfd = directory_make(store->dirfd, "own");
+    if (store->own_dirfd < 0)
+        return store->own_dirfd;
+    store->drawn_dirfd = directory_make(store->dirfd, "drawn");
+    return MIN(store->drawn_dirfd, 0);
 }
 
 static int recover(struct store *store, bool clean_boot)

@@ -6,9 +6,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
+#include "fs/disk/disk.h"
 #include "fs/store/private.h"
 #include "proto/base/log.h"
 
@@ -298,10 +297,11 @@ int store_sync_name(struct store *store, struct content *content)
 {
     if (atomic_exchange(&content->is_name_synced, true))
         return 0;
-    if (fsync(store->own_dirfd) == 0 && fsync(store->drawn_dirfd) == 0)
-        return 0;
-    int e = -errno;
-    atomic_store(&content->is_name_synced, false);
+    int e = disk_sync(store->own_dirfd);
+    if (e == 0)
+        e = disk_sync(store->drawn_dirfd);
+    if (e < 0)
+        atomic_store(&content->is_name_synced, false);
     return e;
 }
 
@@ -405,9 +405,9 @@ int store_remove(struct store *store, uint64_t ino)
 
 int store_usage(struct store *store, struct store_usage *ret_usage)
 {
-    struct statvfs st;
-    if (fstatvfs(store->dirfd, &st) < 0)
-        return -errno;
-    ret_usage->disk_free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
-    return 0;
+    struct disk_room room;
+    int e = disk_room(store->dirfd, &room);
+    if (e == 0)
+        ret_usage->disk_free_bytes = room.free_bytes;
+    return e;
 }

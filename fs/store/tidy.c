@@ -1,18 +1,19 @@
 /* fs/store/tidy.c — the store's thread for work that nobody waits for: syncing complete copies so that their maps can
  * go, and freeing the blocks of removed files. */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "fs/disk/disk.h"
 #include "fs/store/private.h"
 #include "proto/base/log.h"
 
 /* A map goes only when the bytes it vouches for are on stable storage. */
 static void settle_complete(struct content *content)
 {
-    if (fdatasync(content->fd) < 0) {
+    int e = disk_sync_data(content->fd);
+    if (e < 0) {
         log_error("store", "cannot sync the copy of inode %" PRIx64 ": %s", content->ino,
-                  strerror(errno));
+                  strerror(-e));
         return;
     }
     store_drop_map(content->store, content);

@@ -4,9 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "fs/disk/disk.h"
 #include "fs/tree/impl.h"
 
 #define DEFAULT_MAP_BYTES (16ULL << 30)
@@ -81,8 +80,9 @@ static int open_env(struct tree *tree, int dirfd, uint64_t map_bytes)
     if (rc != 0)
         return rows_error(rc);
 
-    if (mkdirat(dirfd, TREE_DIRECTORY, 0700) < 0 && errno != EEXIST)
-        return -errno;
+    int r = disk_make_dir(dirfd, TREE_DIRECTORY);
+    if (r < 0 && r != -EEXIST)
+        return r;
     char path[64]; /* LMDB opens by path only */
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d/" TREE_DIRECTORY, dirfd);
     /* No MDB_WRITEMAP: a stray store of ours must not reach the file, and a kill between two pages of one commit
@@ -347,17 +347,17 @@ static int read_copy_index(int fd, uint64_t *ret_index)
 
 int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index)
 {
-    AUTO_CLOSE int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDWR | O_CREAT | O_EXCL);
     if (fd < 0)
-        return -errno;
+        return fd;
     uint64_t index = 0;
     int r = rows_error(mdb_env_copyfd2(tree->env, fd, MDB_CP_COMPACT));
     if (r == 0)
         r = read_copy_index(fd, &index);
-    if (r == 0 && fsync(fd) < 0)
-        r = -errno;
+    if (r == 0)
+        r = disk_sync(fd);
     if (r < 0) {
-        (void)unlinkat(dirfd, name, 0);
+        (void)!disk_unlink(dirfd, name);
         return r;
     }
     *ret_index = index;

@@ -3,14 +3,13 @@
  * Writing one is a read transaction of the tree and takes no lock of the volume. The log is trimmed to the checkpoint
  * before the newest, so a member a little behind still finds the entries it lacks. Only what is durable is removed for.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "fs/directory.h"
+#include "fs/disk/disk.h"
 #include "fs/volume/impl.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -36,51 +35,36 @@ static bool parse_name(const char *name, uint64_t *ret_index)
     return true;
 }
 
-static void close_dir(DIR **dir)
+static int see_newest(void *ctx, const char *name)
 {
-    if (*dir)
-        (void)closedir(*dir);
-}
-
-/* Calls each for every checkpoint there is. */
-static int each_checkpoint(int dirfd, void (*each)(int dirfd, uint64_t index, uint64_t *ctx),
-                           uint64_t *ctx)
-{
-    AUTO_CLOSE int fd = directory_open(dirfd, ".");
-    AUTO(close_dir) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return -errno;
-    (void)TAKE_FD(fd);
-    for (const struct dirent *entry; ((void)(errno = 0), entry = readdir(dir));) {
-        uint64_t index;
-        if (parse_name(entry->d_name, &index))
-            each(dirfd, index, ctx);
-    }
-    return -errno;
-}
-
-static void see_newest(int dirfd UNUSED, uint64_t index, uint64_t *newest)
-{
-    *newest = MAX(*newest, index);
+    uint64_t *newest = ctx, index;
+    if (parse_name(name, &index))
+        *newest = MAX(*newest, index);
+    return 0;
 }
 
 int checkpoint_newest(int checkpoint_dirfd, uint64_t *ret_index)
 {
     uint64_t newest = 0;
-    int error = each_checkpoint(checkpoint_dirfd, see_newest, &newest);
+    int error = disk_list(checkpoint_dirfd, see_newest, &newest);
     if (error < 0)
         return error;
     *ret_index = newest;
     return 0;
 }
 
-static void remove_older(int dirfd, uint64_t index, uint64_t *newest)
+struct older {
+    int dirfd;
+    uint64_t than;
+};
+
+static int remove_older(void *ctx, const char *name)
 {
-    char name[CHECKPOINT_NAME_BYTES];
-    if (index >= *newest)
-        return;
-    checkpoint_name(index, name);
-    (void)unlinkat(dirfd, name, 0);
+    const struct older *older = ctx;
+    uint64_t index;
+    if (parse_name(name, &index) && index < older->than)
+        (void)!disk_unlink(older->dirfd, name);
+    return 0;
 }
 
 /* ---- writing one ---- */
@@ -91,18 +75,21 @@ static int write_checkpoint(struct volume *volume, uint64_t *ret_index)
     int dirfd = volume->checkpointer.dirfd;
     char name[CHECKPOINT_NAME_BYTES];
     uint64_t index;
-    if (unlinkat(dirfd, NEW_NAME, 0) < 0 && errno != ENOENT)
-        return -errno;
-    int error = tree_checkpoint(volume->tree, dirfd, NEW_NAME, &index);
+    int error = disk_unlink(dirfd, NEW_NAME);
+    if (error < 0 && error != -ENOENT)
+        return error;
+    error = tree_checkpoint(volume->tree, dirfd, NEW_NAME, &index);
     if (error == 0)
         error = log_sync(volume->log, index);
     if (error < 0)
         return error;
     checkpoint_name(index, name);
-    if (renameat(dirfd, NEW_NAME, dirfd, name) < 0 || fsync(dirfd) < 0)
-        return -errno;
-    *ret_index = index;
-    return 0;
+    error = disk_rename(dirfd, NEW_NAME, dirfd, name);
+    if (error == 0)
+        error = disk_sync(dirfd);
+    if (error == 0)
+        *ret_index = index;
+    return error;
 }
 
 /* Waits for the one being written; then it is this thread's turn. False: what is there will do. */
@@ -148,7 +135,8 @@ int volume_checkpoint(struct volume *volume, bool force)
     uint64_t kept = end(c, error, index, logged);
     if (error < 0)
         return error;
-    error = each_checkpoint(c->dirfd, remove_older, &index);
+    struct older older = {.dirfd = c->dirfd, .than = index};
+    error = disk_list(c->dirfd, remove_older, &older);
     return error < 0 || kept == 0 ? error : log_trim(volume->log, kept + 1);
 }
 
@@ -166,14 +154,14 @@ int volume_checkpoint_open(struct volume *volume, int *ret_fd, uint64_t *ret_ind
         uint64_t index = newest(c);
         bool is_current = index != 0 && index + 1 >= log_first(volume->log);
         checkpoint_name(index, name);
-        int fd = is_current ? openat(c->dirfd, name, O_RDONLY | O_CLOEXEC) : -1;
+        int fd = is_current ? disk_open(c->dirfd, name, O_RDONLY) : -1;
         if (fd >= 0) {
             *ret_fd = fd;
             *ret_index = index;
             return 0;
         }
-        if (is_current && errno != ENOENT)
-            return -errno;
+        if (is_current && fd != -ENOENT)
+            return fd;
         if (is_current && newest(c) == index)
             return -ENOENT; /* somebody removed it by hand */
         if (is_current)

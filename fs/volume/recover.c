@@ -13,6 +13,7 @@
 #include <sys/random.h>
 
 #include "fs/directory.h"
+#include "fs/disk/disk.h"
 #include "fs/volume/impl.h"
 #include "proto/base/log.h"
 
@@ -30,10 +31,10 @@ struct boot {
 
 static int read_small(int dirfd, const char *name, char *buffer, size_t size)
 {
-    AUTO_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, buffer, size - 1);
+    AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDONLY);
+    int64_t n = fd < 0 ? fd : disk_read(fd, buffer, size - 1, 0);
     if (n < 0)
-        return -errno;
+        return (int)n;
     buffer[n] = '\0';
     return 0;
 }
@@ -78,11 +79,6 @@ static int boot_write(int dirfd, bool is_clean)
 
 /* ---- the directory ---- */
 
-static bool exists(int dirfd, const char *name)
-{
-    return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 /* One daemon at a time; the kernel takes the lock back when it ends, however it ends. */
 static int claim(int dirfd)
 {
@@ -105,7 +101,7 @@ static int remove_all(int dirfd, const char *const *names, size_t n)
 static int remove_remains(int dirfd)
 {
     static const char *const deleted[] = {"log", "content", "state", "checkpoint", "boot", DELETED};
-    if (exists(dirfd, DELETED)) {
+    if (disk_exists(dirfd, DELETED)) {
         int error = remove_all(dirfd, deleted, N_ELEMENTS(deleted));
         if (error < 0)
             return error;
@@ -132,22 +128,15 @@ static int open_to_build(const char *directory, int *ret_dirfd, int *ret_newfd)
     return 0;
 }
 
-static int move_in(int newfd, int dirfd, const char *name)
-{
-    return renameat(newfd, name, dirfd, name) < 0 ? -errno : 0;
-}
-
 /* The log is the last thing to arrive. */
 static int finish_build(int newfd, int dirfd)
 {
-    if (fsync(newfd) < 0)
-        return -errno;
-    int error = move_in(newfd, dirfd, "log");
-    if (error < 0)
-        return error;
-    if (fsync(dirfd) < 0)
-        return -errno;
-    return directory_remove(dirfd, "new");
+    int error = disk_sync(newfd);
+    if (error == 0)
+        error = disk_rename(newfd, "log", dirfd, "log");
+    if (error == 0)
+        error = disk_sync(dirfd);
+    return error < 0 ? error : directory_remove(dirfd, "new");
 }
 
 int volume_delete(const char *directory)
@@ -287,7 +276,7 @@ int volume_create(const struct volume_options *options, const struct volume_gene
     int error = open_to_build(options->directory, &dirfd, &newfd);
     if (error < 0)
         return error;
-    if (exists(dirfd, "log"))
+    if (disk_exists(dirfd, "log"))
         return -EEXIST;
     error = remove_all(dirfd, old, N_ELEMENTS(old));
     if (error == 0)
@@ -326,7 +315,7 @@ static int put_checkpoint(int newfd, int fd, uint64_t index)
     char name[CHECKPOINT_NAME_BYTES];
     checkpoint_name(index, name);
     int error = directory_copy_file(dirfd, name, fd);
-    return error == 0 && fsync(dirfd) < 0 ? -errno : error;
+    return error < 0 ? error : disk_sync(dirfd);
 }
 
 static int build_replica(int newfd, const struct volume_options *options, int fd)
@@ -350,7 +339,7 @@ int volume_install(const struct volume_options *options, int checkpoint_fd)
     if (error == 0)
         error = remove_all(dirfd, old, N_ELEMENTS(old));
     if (error == 0 && checkpoint_fd >= 0)
-        error = move_in(newfd, dirfd, "checkpoint");
+        error = disk_rename(newfd, "checkpoint", dirfd, "checkpoint");
     return error < 0 ? error : finish_build(newfd, dirfd);
 }
 
@@ -369,23 +358,21 @@ static int restore_state(int dirfd, int checkpoint_dirfd)
         return error;
     log_info("volume", "restoring the state from the checkpoint at entry %" PRIu64, index);
     checkpoint_name(index, name);
-    AUTO_CLOSE int fd = openat(checkpoint_dirfd, name, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int fd = disk_open(checkpoint_dirfd, name, O_RDONLY);
     if (fd < 0)
-        return -errno;
+        return fd;
     AUTO_CLOSE int statefd = directory_make(dirfd, "state.new");
     if (statefd < 0)
         return statefd;
     error = directory_copy_file(statefd, strchr(TREE_FILE, '/') + 1, fd);
-    if (error == 0 && renameat(dirfd, "state.new", dirfd, TREE_DIRECTORY) < 0)
-        error = -errno;
-    return error;
+    return error < 0 ? error : disk_rename(dirfd, "state.new", dirfd, TREE_DIRECTORY);
 }
 
 /* Takes the state as it is or, where that cannot be trusted, from the checkpoint. */
 static int open_tree(struct volume *volume, uint64_t map_bytes, bool is_intact)
 {
     int error = 0;
-    if (!is_intact || !exists(volume->dirfd, TREE_DIRECTORY))
+    if (!is_intact || !disk_exists(volume->dirfd, TREE_DIRECTORY))
         error = restore_state(volume->dirfd, volume->checkpointer.dirfd);
     /* From here on the state is this boot's. */
     if (error == 0)
@@ -461,7 +448,7 @@ static int open_directory(struct volume *volume, const char *directory)
     int error = claim(volume->dirfd);
     if (error < 0)
         return error;
-    if (exists(volume->dirfd, DELETED) || !exists(volume->dirfd, "log"))
+    if (disk_exists(volume->dirfd, DELETED) || !disk_exists(volume->dirfd, "log"))
         return -ENOENT;
     volume->checkpointer.dirfd = directory_make(volume->dirfd, "checkpoint");
     return MIN(volume->checkpointer.dirfd, 0);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/disk/disk.h"
 #include "fs/volume/impl.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -66,8 +67,9 @@ static int publish(struct volume *volume, const struct inode *inode)
         return make_up(volume, inode);
     if (error < 0)
         return error;
-    if (fstat(content_fd(content), &st) < 0)
-        return -errno;
+    error = disk_stat(content_fd(content), &st);
+    if (error < 0)
+        return error;
     int64_t mtime_ns = (int64_t)st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
     if ((uint64_t)st.st_size == inode->size && mtime_ns == inode->mtime_ns)
         return 0;
