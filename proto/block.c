@@ -5,7 +5,11 @@
 #include <string.h>
 
 #include <lz4.h>
+#if defined __x86_64__ && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> /* AVX2 where the processor has it */
+#else
 #include <xxhash.h>
+#endif
 
 /* The look: this many slices of the block, spread evenly, each compressed on its own. Blocks that are not much larger
  * than all slices are tried whole. */
