@@ -7,9 +7,6 @@
 
 #include "proto/tls_internal.h"
 
-/* Once a peer is known, OpenSSL receives this much at a time: many records with one call of the transport. */
-#define READ_AHEAD_BYTES (256u << 10)
-
 static int refuse(struct tls_link *link, const char *why, int error)
 {
     (void)snprintf(link->why, sizeof link->why, "%s", why);
@@ -178,14 +175,6 @@ static int failure(struct tls_link *link, int result)
     }
 }
 
-/* The peer is known now: receive in large pieces. Only while OpenSSL's small buffer is empty. */
-static void widen(struct tls_link *link)
-{
-    SSL_set_default_read_buffer_len(link->ssl, READ_AHEAD_BYTES);
-    if (!SSL_has_pending(link->ssl))
-        (void)SSL_free_buffers(link->ssl);
-}
-
 int tls_handshake(struct tls_link *link)
 {
     if (link->is_up)
@@ -197,7 +186,6 @@ int tls_handshake(struct tls_link *link)
     if (!tls_check_peer(link))
         return -EACCES;
     link->is_up = true;
-    widen(link);
     return 0;
 }
 

@@ -118,26 +118,52 @@ void conn_close(struct conn *conn, const char *why)
 
 /* ---- sending ---- */
 
+/* Room for raw_max bytes at the frame's end, behind head_bytes for all else. NULL: out of memory. */
+static struct out_frame *frame_for(struct conn *conn, size_t head_bytes, size_t raw_max,
+                                   uint8_t **ret_raw)
+{
+    struct out_frame *frame = frame_pool_get(&conn->peers->pool, head_bytes + raw_max);
+    if (frame)
+        *ret_raw = frame->bytes = frame->data + head_bytes;
+    return frame;
+}
+
+/* Puts header and body before the raw bytes that are there. */
+static int head_frame(struct out_frame *frame, enum frame_class class, enum frame_type type,
+                      uint64_t id, const ProtobufCMessage *body, size_t raw_size)
+{
+    size_t head_bytes = FRAME_HEADER_BYTES;
+    head_bytes += body ? protobuf_c_message_get_packed_size(body) : 0;
+    if (head_bytes > (size_t)(frame->bytes - frame->data))
+        return -EMSGSIZE;
+    struct writer w = writer_over(frame->bytes - head_bytes, head_bytes);
+    int r = frame_put_header(&w, type, class, id, body, raw_size);
+    if (r < 0)
+        return r;
+    frame->bytes -= head_bytes;
+    frame->size = head_bytes + raw_size;
+    frame->class = class;
+    return 0;
+}
+
 static int make_frame(struct conn *conn, enum frame_class class, enum frame_type type, uint64_t id,
                       const ProtobufCMessage *body, struct span raw, struct out_frame **ret_frame)
 {
-    size_t size = FRAME_HEADER_BYTES + raw.size;
-    size += body ? protobuf_c_message_get_packed_size(body) : 0;
-    if (size > FRAME_BYTES_MAX)
+    uint8_t *place;
+    size_t head_bytes = FRAME_HEADER_BYTES;
+    head_bytes += body ? protobuf_c_message_get_packed_size(body) : 0;
+    if (head_bytes + raw.size > FRAME_BYTES_MAX)
         return -EMSGSIZE;
-    struct frame_pool *pool = &conn->peers->pool;
-    struct out_frame *frame = frame_pool_get(pool, size);
+    struct out_frame *frame = frame_for(conn, head_bytes, raw.size, &place);
     if (!frame)
         return -ENOMEM;
-    struct writer w = writer_over(frame->data, frame->capacity);
-    int r = frame_put_header(&w, type, class, id, body, raw.size);
+    if (raw.size > 0)
+        memcpy(place, raw.data, raw.size);
+    int r = head_frame(frame, class, type, id, body, raw.size);
     if (r < 0) {
-        frame_pool_put(pool, frame);
+        frame_pool_put(&conn->peers->pool, frame);
         return r;
     }
-    put_bytes(&w, raw.data, raw.size);
-    frame->size = writer_used(&w);
-    frame->class = class;
     *ret_frame = frame;
     return 0;
 }
@@ -181,19 +207,44 @@ static int enqueue(struct conn *conn, struct out_frame *frame, int64_t deadline_
     return r;
 }
 
+/* Takes the frame. */
+static int send_made(struct conn *conn, struct out_frame *frame, int64_t deadline_ns)
+{
+    bool wake = false;
+    int r = enqueue(conn, frame, deadline_ns, &wake);
+    if (r < 0)
+        frame_pool_put(&conn->peers->pool, frame);
+    if (wake)
+        conn_wake(conn);
+    return r;
+}
+
 int conn_send(struct conn *conn, enum frame_class class, enum frame_type type, uint64_t id,
               const ProtobufCMessage *body, struct span raw, int64_t deadline_ns)
 {
     struct out_frame *frame = NULL;
     int r = make_frame(conn, class, type, id, body, raw, &frame);
-    if (r < 0)
-        return r;
-    bool wake = false;
-    r = enqueue(conn, frame, deadline_ns, &wake);
-    if (r < 0)
-        frame_pool_put(&conn->peers->pool, frame);
-    if (wake)
-        conn_wake(conn);
+    return r < 0 ? r : send_made(conn, frame, deadline_ns);
+}
+
+struct out_frame *conn_frame_new(struct conn *conn, size_t raw_max, uint8_t **ret_raw)
+{
+    return frame_for(conn, FRAME_HEADER_BYTES + SHORT_BODY_BYTES, raw_max, ret_raw);
+}
+
+void conn_frame_free(struct conn *conn, struct out_frame *frame)
+{
+    frame_pool_put(&conn->peers->pool, frame);
+}
+
+int conn_send_frame(struct conn *conn, struct out_frame *frame, enum frame_class class,
+                    enum frame_type type, uint64_t id, const ProtobufCMessage *body,
+                    size_t raw_size, int64_t deadline_ns)
+{
+    int r = head_frame(frame, class, type, id, body, raw_size);
+    if (r == 0)
+        return send_made(conn, frame, deadline_ns);
+    conn_frame_free(conn, frame);
     return r;
 }
 

@@ -39,8 +39,9 @@
 #define STRANGER_FRAME_MAX 4096u /* before the hello */
 
 #define RECORD_BYTES (16u << 10)
-/* A record a call would make the network (and the waking of the receiver) cost more than the encryption. What is staged
- * cannot be overtaken any more, so it is not much. */
+/* Ciphertext moves in pieces of this size, many records each: a call a record would cost more than the encryption,
+ * with each one's waking of the receiver and its acknowledgement. (OpenSSL's own read-ahead moves all that it has to the
+ * front of its buffer for each record.) What is staged cannot be overtaken any more, so it is not much. */
 #define STAGE_BYTES (128u << 10)
 #define FRAME_BYTES_MAX (FRAME_HEADER_BYTES + FRAME_BODY_MAX + ENTRIES_RAW_MAX)
 
@@ -157,10 +158,10 @@ struct conn {
         struct out_frame *large; /* after them */
     } out;
     struct {
-        uint8_t *
-            data; /* ciphertext of many records: one call sends them. NULL: straight to the socket */
+        uint8_t
+            *data; /* STAGE_BYTES of ciphertext. NULL, at first: straight from and to the socket */
         size_t at, size;
-    } staged;
+    } staged, received;
     struct {
         uint8_t *data;
         size_t at, size; /* unread bytes are [at, size) */

@@ -51,13 +51,30 @@ static ssize_t io_send(void *ctx, const void *data, size_t size)
     return (ssize_t)n;
 }
 
-static ssize_t io_receive(void *ctx, void *data, size_t size)
+static ssize_t receive_now(struct conn *conn, void *data, size_t size)
 {
-    struct conn *conn = ctx;
     ssize_t n = recv(conn->fd, data, size, MSG_DONTWAIT);
     if (n >= 0)
         return n;
     return errno == EINTR ? -EAGAIN : -errno;
+}
+
+static ssize_t io_receive(void *ctx, void *data, size_t size)
+{
+    struct conn *conn = ctx;
+    if (!conn->received.data)
+        return receive_now(conn, data, size);
+    if (conn->received.at == conn->received.size) {
+        ssize_t n = receive_now(conn, conn->received.data, STAGE_BYTES);
+        if (n <= 0)
+            return n;
+        conn->received.at = 0;
+        conn->received.size = (size_t)n;
+    }
+    size_t n = MIN(size, conn->received.size - conn->received.at);
+    memcpy(data, conn->received.data + conn->received.at, n);
+    conn->received.at += n;
+    return (ssize_t)n;
 }
 
 struct tls_io conn_tls_io(struct conn *conn)
@@ -108,7 +125,7 @@ static bool refill(struct conn *conn)
     take_frames(conn, &small, &conn->out.large);
     list_for_each(frame, &small, struct out_frame, link)
     {
-        memcpy(conn->out.data + conn->out.size, frame->data, frame->size);
+        memcpy(conn->out.data + conn->out.size, frame->bytes, frame->size);
         conn->out.size += frame->size;
         count_sent(conn, frame);
         list_remove(&frame->link);
@@ -134,7 +151,7 @@ static int write_next(struct conn *conn)
     if (conn->out.sent < conn->out.size)
         return write_some(conn, conn->out.data, conn->out.size, &conn->out.sent);
     struct out_frame *large = conn->out.large;
-    int r = write_some(conn, large->data, large->size, &large->sent);
+    int r = write_some(conn, large->bytes, large->size, &large->sent);
     if (r == 0 && large->sent == large->size) {
         frame_pool_put(&conn->peers->pool, large);
         conn->out.large = NULL;

@@ -124,7 +124,8 @@ static int secure(struct conn *conn)
         return r;
     conn->in.data = malloc(FRAME_BYTES_MAX + RECORD_BYTES);
     conn->staged.data = malloc(STAGE_BYTES);
-    return conn->in.data && conn->staged.data ? 0 : -ENOMEM;
+    conn->received.data = malloc(STAGE_BYTES);
+    return conn->in.data && conn->staged.data && conn->received.data ? 0 : -ENOMEM;
 }
 
 /* ---- frames ---- */
@@ -299,6 +300,7 @@ static void release(struct conn *conn)
     tls_link_free(TAKE(conn->tls));
     free(TAKE(conn->in.data));
     free(TAKE(conn->staged.data));
+    free(TAKE(conn->received.data));
     if (conn->fd >= 0)
         (void)close(TAKE_FD(conn->fd));
 }

@@ -65,6 +65,7 @@ struct out_frame *frame_pool_get(struct frame_pool *pool, size_t size)
         return NULL;
     list_init(&frame->link);
     frame->capacity = capacity;
+    frame->bytes = frame->data;
     frame->size = size;
     frame->sent = 0;
     return frame;

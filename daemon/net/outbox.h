@@ -18,10 +18,13 @@
 
 /* ---- memory of frames ---- */
 
+/* bytes lie in data: at its end while the raw bytes are there and what goes before them is not known yet. */
 struct out_frame {
     struct list link;
     enum frame_class class;
-    size_t size, sent, capacity; /* bytes of data: whole, already sent, allocated */
+    uint8_t *bytes;
+    size_t size, sent; /* of bytes: whole, already sent */
+    size_t capacity;   /* of data */
     uint8_t data[];
 };
 

@@ -19,6 +19,7 @@
 
 struct peers;
 struct conn;
+struct out_frame;
 
 enum channel {
     CHANNEL_CONTROL,
@@ -70,6 +71,15 @@ void conn_close(struct conn *conn, const char *why); /* returns at once */
  * -EMSGSIZE. */
 MUST_USE int conn_send(struct conn *conn, enum frame_class class, enum frame_type type, uint64_t id,
                        const ProtobufCMessage *body, struct span raw, int64_t deadline_ns);
+/* A frame whose raw bytes, at most raw_max, its maker writes to *ret_raw: they are sent from there. NULL: out of memory.
+ * Ends with conn_send_frame or conn_frame_free. */
+struct out_frame *conn_frame_new(struct conn *conn, size_t raw_max, uint8_t **ret_raw);
+void conn_frame_free(struct conn *conn, struct out_frame *frame);
+/* As conn_send; body: at most SHORT_BODY_BYTES. The frame is gone whatever is returned. */
+#define SHORT_BODY_BYTES 128u
+MUST_USE int conn_send_frame(struct conn *conn, struct out_frame *frame, enum frame_class class,
+                             enum frame_type type, uint64_t id, const ProtobufCMessage *body,
+                             size_t raw_size, int64_t deadline_ns);
 /* As conn_send, and ret_reply is the frame that answers (owned; frame_free). An Error frame comes back as its negative
  * errno, logged at debug. Many calls may be under way on one connection, answered in any order (at most 4096: -EBUSY).
  * Never from an inline handler. */

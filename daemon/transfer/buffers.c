@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
-void buffers_init(struct buffers *buffers, uint64_t memory_bytes)
+void buffers_init(struct buffers *buffers, unsigned max)
 {
     *buffers = (struct buffers){0};
     mutex_init(&buffers->lock, LOCK_leaf);
     cond_init(&buffers->returned);
     list_init(&buffers->idle);
-    buffers->max = (unsigned)MAX(memory_bytes / sizeof(struct buffer), (uint64_t)1);
+    buffers->max = MAX(max, 1u);
 }
 
 void buffers_done(struct buffers *buffers)

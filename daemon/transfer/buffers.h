@@ -1,4 +1,4 @@
-/* daemon/transfer/buffers.h — room for a block and for its other form, used again and again; bounded. */
+/* daemon/transfer/buffers.h — room for a block in another form, used again and again; bounded. */
 #pragma once
 
 #include <stdint.h>
@@ -9,8 +9,7 @@
 
 struct buffer {
     struct list link;
-    uint8_t block[BLOCK_SIZE_MAX];
-    uint8_t scratch[BLOCK_SCRATCH_BYTES];
+    uint8_t bytes[BLOCK_SIZE_MAX];
 };
 
 struct buffers {
@@ -20,7 +19,7 @@ struct buffers {
     unsigned n_out, max;
 };
 
-void buffers_init(struct buffers *buffers, uint64_t memory_bytes);
+void buffers_init(struct buffers *buffers, unsigned max); /* 0: one all the same */
 void buffers_done(struct buffers *buffers);
 /* Waits for one until the deadline: -ETIMEDOUT, -ENOMEM. */
 MUST_USE int buffers_take(struct buffers *buffers, int64_t deadline_ns, struct buffer **ret_buffer);

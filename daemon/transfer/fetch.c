@@ -357,7 +357,7 @@ static void receive_block(struct transfer *t, struct conn *conn, uint64_t id,
     struct buffer *buffer;
     int e = buffers_take(&t->unpacking, INT64_MAX, &buffer);
     if (e == 0) {
-        e = take_block(content, message, raw, buffer->block);
+        e = take_block(content, message, raw, buffer->bytes);
         buffers_return(&t->unpacking, buffer);
     }
     if (e == 0) {

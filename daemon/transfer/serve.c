@@ -21,7 +21,9 @@ struct answer {
     enum frame_class class;
     struct serving *serving;
     struct volume *volume;
-    struct buffer *buffer;
+    struct buffer *packing;
+    struct out_frame *frame; /* for the next block, or NULL */
+    uint8_t *block;          /* its raw bytes */
 };
 
 /* ---- being told to stop ---- */
@@ -109,10 +111,21 @@ static bool take_fault(struct transfer *t)
     return false;
 }
 
+/* Raw bytes go from where they were read to. What is packed or little is copied, and the frame serves the next block: a
+ * queue of little frames in large ones would hold more memory than its bound says. */
+static int send_encoded(struct answer *a, const ProtobufCMessage *message, struct span bytes)
+{
+    int64_t deadline_ns = clock_mono_ns() + SEND_NS;
+    if (bytes.data != a->block || bytes.size < BLOCK_SIZE_MAX / 4)
+        return conn_send(a->conn, a->class, FRAME_BLOCK, a->id, message, bytes, deadline_ns);
+    return conn_send_frame(a->conn, TAKE(a->frame), a->class, FRAME_BLOCK, a->id, message,
+                           bytes.size, deadline_ns);
+}
+
 static int send_block(struct answer *a, const Whiskfs__Range *range, uint64_t block, size_t size)
 {
     struct encoded_block encoded;
-    block_encode(a->buffer->block, size, a->buffer->scratch, &encoded);
+    block_encode(a->block, size, a->packing->bytes, &encoded);
     Whiskfs__Block message = WHISKFS__BLOCK__INIT;
     message.ino = range->ino;
     message.version = range->version;
@@ -121,8 +134,7 @@ static int send_block(struct answer *a, const Whiskfs__Range *range, uint64_t bl
     message.size = encoded.size;
     message.checksum_low = encoded.checksum.low ^ (take_fault(a->t) ? 1 : 0);
     message.checksum_high = encoded.checksum.high;
-    int e = conn_send(a->conn, a->class, FRAME_BLOCK, a->id, &message.base, encoded.bytes,
-                      clock_mono_ns() + SEND_NS);
+    int e = send_encoded(a, &message.base, encoded.bytes);
     if (e < 0)
         return e;
     struct transfer_counters *counters = &a->t->counters;
@@ -138,8 +150,12 @@ static int serve_block(struct answer *a, struct content *content, const Whiskfs_
     uint64_t start = block * BLOCK_BYTES;
     size_t size = (size_t)MIN((uint64_t)BLOCK_BYTES, file_bytes - start);
     int e = content_need(content, start, size, FETCH_DEMAND, clock_mono_ns() + UPSTREAM_NS);
+    if (e == 0 && !a->frame)
+        a->frame = conn_frame_new(a->conn, BLOCK_SIZE_MAX, &a->block);
+    if (e == 0 && !a->frame)
+        e = -ENOMEM;
     if (e == 0)
-        e = read_block(content_fd(content), block, a->buffer->block, size);
+        e = read_block(content_fd(content), block, a->block, size);
     return e < 0 ? e : send_block(a, range, block, size);
 }
 
@@ -198,10 +214,11 @@ static int serve(struct answer *a, const Whiskfs__Fetch *fetch)
     a->volume = t->find(t->ctx, fetch->volume);
     if (!a->volume)
         return -EAGAIN; /* not open (yet, or any more): the other host knows how long it can wait */
-    int e = buffers_take(&t->buffers, clock_mono_ns() + SEND_NS, &a->buffer);
+    int e = buffers_take(&t->packing, clock_mono_ns() + SEND_NS, &a->packing);
     if (e == 0) {
         e = serve_ranges(a, fetch);
-        buffers_return(&t->buffers, a->buffer);
+        conn_frame_free(a->conn, TAKE(a->frame));
+        buffers_return(&t->packing, a->packing);
     }
     t->put(t->ctx, a->volume);
     return e;

@@ -79,8 +79,9 @@ int transfer_new(const struct transfer_options *options, struct transfer **ret_t
     t->ctx = options->ctx;
     t->in_flight_max = MAX(options->memory_bytes / BLOCK_BYTES, (uint64_t)FLIGHT_BLOCKS);
     flights_init(&t->flights, &t->counters.in_flight_blocks);
-    buffers_init(&t->buffers, options->memory_bytes);
-    buffers_init(&t->unpacking, UINT32_MAX * (uint64_t)sizeof(struct buffer));
+    uint64_t served_max = options->memory_bytes / (sizeof(struct buffer) + BLOCK_SIZE_MAX);
+    buffers_init(&t->packing, (unsigned)MIN(served_max, (uint64_t)UINT32_MAX));
+    buffers_init(&t->unpacking, UINT32_MAX);
     mutex_init(&t->lock, LOCK_leaf);
     cond_init(&t->left);
     list_init(&t->servings);
@@ -115,7 +116,7 @@ void transfer_free(struct transfer *t)
     if (!t)
         return;
     flights_done(&t->flights);
-    buffers_done(&t->buffers);
+    buffers_done(&t->packing);
     buffers_done(&t->unpacking);
     cond_done(&t->left);
     mutex_done(&t->lock);

@@ -42,7 +42,7 @@ struct transfer {
     uint64_t in_flight_max; /* blocks; read-ahead and drawing keep below it */
 
     struct flights flights;
-    struct buffers buffers;   /* serving: bounded by memory_bytes */
+    struct buffers packing;   /* one a request being served: bounded by memory_bytes */
     struct buffers unpacking; /* one for each connection at most: nobody waits */
     struct transfer_counters counters;
     atomic_uint next_stream;
