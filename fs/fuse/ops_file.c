@@ -18,6 +18,7 @@
 #include "proto/base/log.h"
 
 #define SMALL_BYTES (64u << 10)
+#define DIRECT_BYTES (1u << 20)
 
 /* ---- modes ---- */
 
@@ -71,8 +72,17 @@ static enum node_mode choose_mode(struct call *c, struct node *node, const struc
     return backing_id(c, node) != 0 ? NODE_PASSTHROUGH : NODE_CACHED;
 }
 
-static void fill_mode(struct node *node, const struct handle *h, bool sees_writes,
-                      struct fuse_file_info *fi)
+/* Whether a file that goes through the daemon is read straight into the reader's memory. What comes from elsewhere is
+ * mostly read once and in large pieces, and filling the mount's page cache, too, costs more than all the rest of the
+ * way from the backing file. A map still goes by the page cache. */
+static bool is_better_direct(const struct session *s, struct node *node, const struct handle *h)
+{
+    return s->maps_direct && !h->write && !content_is_complete(node->content) &&
+           content_size(node->content) >= DIRECT_BYTES;
+}
+
+static void fill_mode(const struct session *s, struct node *node, const struct handle *h,
+                      bool sees_writes, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->noflush = !h->write;
@@ -81,6 +91,7 @@ static void fill_mode(struct node *node, const struct handle *h, bool sees_write
         fi->direct_io = sees_writes;
         return; /* the kernel refuses keep_cache here */
     }
+    fi->direct_io = is_better_direct(s, node, h);
     fi->keep_cache = !node->pages_stale;
     node->pages_stale = false;
 }
@@ -102,7 +113,7 @@ static void begin_open(struct call *c, struct node *node, struct handle *h,
     }
     if (h->mode == NODE_PASSTHROUGH && h->write)
         node->pages_stale = true;
-    fill_mode(node, h, sees_writes, fi);
+    fill_mode(c->session, node, h, sees_writes, fi);
     atomic_fetch_add(h->mode == NODE_PASSTHROUGH ? &c->session->counters.opens_passthrough
                                                  : &c->session->counters.opens_cached,
                      1);

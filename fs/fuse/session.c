@@ -49,6 +49,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     s->passthrough = s->want_passthrough && want(conn, FUSE_CAP_PASSTHROUGH);
     if (s->passthrough)
         conn->max_backing_stack_depth = 1;
+    s->maps_direct = want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
     s->has_epoch = conn->proto_minor >= 44;
     conn->max_background = BACKGROUND_MAX;
     conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
