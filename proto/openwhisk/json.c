@@ -24,48 +24,6 @@ __attribute__((constructor)) static void zero_what_jansson_frees(void)
     json_set_alloc_funcs(malloc, zero_and_free);
 }
 
-/* jansson itself stops at a depth of 2048 only, on this thread's stack. */
-static bool is_too_deep(const char *text, size_t size, unsigned max_depth)
-{
-    unsigned depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < size; i++) {
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > max_depth)
-                return true;
-        } else if ((c == '}' || c == ']') && depth > 0) {
-            depth--;
-        }
-    }
-    return false;
-}
-
-int ow_json_load(const void *data, size_t size, const struct ow_limits *limits, json_t **ret_root)
-{
-    if (size > limits->max_bytes || is_too_deep(data, size, limits->max_depth))
-        return -EMSGSIZE;
-    /* Parameters are the users': a NUL in a string or an integer beyond 64 bits is theirs to use. */
-    json_error_t error;
-    json_t *root = json_loadb(data, size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
-    explicit_bzero(&error, sizeof error); /* its text quotes the input */
-    if (!root)
-        return -EBADMSG;
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return -EBADMSG;
-    }
-    *ret_root = root;
-    return 0;
-}
-
 const json_t *ow_json_get(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);

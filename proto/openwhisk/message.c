@@ -6,6 +6,46 @@
 
 #include "proto/openwhisk/json.h"
 
+/* ---- what is looked at ---- */
+
+static const struct ow_wanted invoker_members[] = {{"instance", NULL},
+                                                   {"uniqueName", NULL},
+                                                   {"displayedName", NULL},
+                                                   {"userMemory", NULL},
+                                                   {NULL, NULL}};
+static const struct ow_wanted namespace_members[] = {{"name", NULL}, {NULL, NULL}};
+static const struct ow_wanted user_members[] = {{"namespace", namespace_members}, {NULL, NULL}};
+static const struct ow_wanted content_members[] = {{OW_VOLUME_PARAMETER, NULL}, {NULL, NULL}};
+static const struct ow_wanted locked_members[] = {{OW_VOLUME_PARAMETER, OW_PRESENCE}, {NULL, NULL}};
+static const struct ow_wanted key_members[] = {{"mainId", NULL}, {NULL, NULL}};
+static const struct ow_wanted result_members[] = {{"error", OW_PRESENCE}, {NULL, NULL}};
+static const struct ow_wanted outcome_members[] = {
+    {"statusCode", NULL}, {"result", result_members}, {NULL, NULL}};
+static const struct ow_wanted response_members[] = {{"activationId", NULL},
+                                                    {"cause", NULL},
+                                                    {"namespace", NULL},
+                                                    {"response", outcome_members},
+                                                    {NULL, NULL}};
+static const struct ow_wanted message_members[] = {{"activationId", NULL},
+                                                   {"cause", NULL},
+                                                   {"transid", NULL},
+                                                   {"action", NULL},
+                                                   {"user", user_members},
+                                                   {"blocking", NULL},
+                                                   {"content", content_members},
+                                                   {"lockedArgs", locked_members},
+                                                   {"response", response_members},
+                                                   {"instance", invoker_members},
+                                                   {"isSystemError", NULL},
+                                                   {"name", invoker_members},
+                                                   {"isEnabled", NULL},
+                                                   {"key", key_members},
+                                                   {"creationId", OW_PRESENCE},
+                                                   {"whiskActionMetaData", OW_PRESENCE},
+                                                   {NULL, NULL}};
+
+/* ---- reading ---- */
+
 /* By the keys that are present, as topics may carry several kinds; the order of the questions matters. */
 static enum ow_kind kind_of(const json_t *root)
 {
@@ -54,7 +94,7 @@ int ow_message_decode(const void *payload, size_t size, const struct ow_limits *
                       struct ow_message *ret_message)
 {
     json_t *root;
-    int r = ow_json_load(payload, size, limits, &root);
+    int r = ow_json_select(payload, size, limits, message_members, &root);
     if (r < 0)
         return r;
     struct ow_message message;

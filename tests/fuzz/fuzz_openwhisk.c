@@ -1,8 +1,12 @@
-/* A Kafka record's value of any bytes: decoded or refused, and what was decoded is within its bounds. */
+/* A Kafka record's value of any bytes: decoded or refused, and what was decoded is within its bounds. What jansson takes for
+ * an object is selected from. */
+#include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/check.h"
+#include "proto/openwhisk/json.h"
 #include "proto/openwhisk/message.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -21,10 +25,24 @@ static void check_activation(const struct ow_activation *a)
     }
 }
 
+static void check_grammar(const uint8_t *data, size_t size, const struct ow_limits *limits)
+{
+    static const struct ow_wanted nothing[] = {{NULL, NULL}};
+    json_t *whole =
+        json_loadb((const char *)data, size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    json_t *selected = NULL;
+    int r = ow_json_select(data, size, limits, nothing, &selected);
+    CHECK(!json_is_object(whole) || r == 0 || r == -EMSGSIZE);
+    CHECK(r < 0 || json_object_size(selected) == 0);
+    json_decref(selected);
+    json_decref(whole);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct ow_limits limits = OW_LIMITS_DEFAULT;
     struct ow_message m;
+    check_grammar(data, size, &limits);
     if (ow_message_decode(data, size, &limits, &m) < 0)
         return 0;
     char line[256];

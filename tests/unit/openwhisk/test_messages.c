@@ -221,8 +221,8 @@ Test(messages, malformed)
 Test(messages, limits)
 {
     struct ow_message m;
-    char deep[2048];
-    memset(deep, '[', sizeof deep);
+    char deep[2048] = "{\"content\":";
+    memset(deep + strlen(deep), '[', sizeof deep - strlen(deep));
     cr_assert_eq(ow_message_decode(deep, sizeof deep, &limits, &m), -EMSGSIZE);
     char braces[1024], text[2048];
     memset(braces, '{', sizeof braces);
@@ -372,21 +372,81 @@ void __wrap___explicit_bzero_chk(void *data, size_t size, size_t room)
     __wrap_explicit_bzero(data, size);
 }
 
-/* Every copy of a key that parsing made is wiped before its memory is free: the string of the tree, and the buffer of
- * the lexer that it grew in. */
-Test(messages, trees_are_wiped)
+/* A key is passed over where it lies. What is parsed is wiped before its memory is free, should it hold a secret: the
+ * string of the tree, and the buffer of the lexer that it grew in. */
+Test(messages, secrets_are_not_parsed_or_wiped)
 {
+    static const char secret[] =
+        "SECRETsecretSECRETsecretSECRETsecretSECRETsecretSECRETsecretSECRETsecret";
     char text[512];
-    (void)snprintf(
-        text, sizeof text, "{%s%s,\"action\":\"guest/infer\",\"authkey\":{\"api_key\":\"%s\"}}",
-        USER, ID,
-        "SECRETsecretSECRETsecretSECRETsecretSECRETsecretSECRETsecretSECRETsecretSECRETsecret");
     struct ow_message m;
+    (void)snprintf(text, sizeof text,
+                   "{%s%s,\"action\":\"guest/infer\",\"authkey\":{\"api_key\":\"%s\"}}", USER, ID,
+                   secret);
     n_zeroed_secrets = 0;
+    cr_assert_eq(decode(text, &m), 0);
+    cr_assert_eq(n_zeroed_secrets, 0);
+    (void)snprintf(text, sizeof text,
+                   "{%s%s,\"action\":\"guest/infer\",\"content\":{\"__ow_volume\":\"%s\"}}", USER,
+                   ID, secret);
     cr_assert_eq(decode(text, &m), 0);
     cr_assert_geq(n_zeroed_secrets, 2);
     n_zeroed_secrets = 0;
     text[strlen(text) - 1] = ' ';
     cr_assert_eq(decode(text, &m), -EBADMSG);
     cr_assert_geq(n_zeroed_secrets, 2);
+}
+
+/* What is passed over has to be JSON all the same. */
+Test(messages, grammar_of_what_is_passed_over)
+{
+    static const char *const good[] = {"0",   "-0.5e+7",        "1E9",  "\"\\\"\"", "[]", "[ 1 ]",
+                                       "{ }", "{\"a\" : [{}]}", "null", " true "};
+    static const char *const bad[] = {"",          "01",     "1.",       ".5",   "1e",    "-",
+                                      "+1",        "tru",    "[1,",      "[1,]", "[1 2]", "{,}",
+                                      "{\"a\"}",   "{a:1}",  "{\"a\":}", "\"",   "'a'",   "[1}",
+                                      "{\"a\":1]", "\"\n\"", "nul",      "NaN",  "]",     "\"\\"};
+    struct ow_message m;
+    char text[128];
+    for (unsigned i = 0; i < N_ELEMENTS(good); i++) {
+        (void)snprintf(text, sizeof text, "{\"future\":%s,%s}", good[i], ID);
+        cr_assert_eq(decode(text, &m), -EBADMSG, "no action: %s", text);
+        (void)snprintf(text, sizeof text, "{\"future\":%s,%s%s,\"action\":\"g/a\"}", good[i], USER,
+                       ID);
+        cr_assert_eq(decode(text, &m), 0, "%s", text);
+    }
+    for (unsigned i = 0; i < N_ELEMENTS(bad); i++) {
+        (void)snprintf(text, sizeof text, "{%s%s,\"action\":\"g/a\",\"future\":%s}", USER, ID,
+                       bad[i]);
+        cr_assert_eq(decode(text, &m), -EBADMSG, "%s", text);
+    }
+}
+
+/* A key may be written with escapes, and of two the last counts. */
+Test(messages, keys)
+{
+    struct ow_message m;
+    cr_assert_eq(decode("{" USER ID ",\"action\":\"guest/a\",\"act\\u0069on\":\"guest/b\"}", &m),
+                 0);
+    cr_assert_str_eq(m.activation.action, "guest/b");
+    cr_assert_eq(decode("{" USER ID ",\"action\":\"guest/a\",\"action\\u0000\":\"guest/b\"}", &m),
+                 0);
+    cr_assert_str_eq(m.activation.action, "guest/a");
+}
+
+/* A wanted value of any length does not make us copy it. */
+Test(messages, huge_volume)
+{
+    char *padding = calloc(1, (1 << 19) + 1), *text;
+    memset(padding, 'x', 1 << 19);
+    cr_assert_gt(asprintf(&text,
+                          "{%s%s,\"action\":\"guest/a\",\"content\":{\"__ow_volume\":\"%s\"}}",
+                          USER, ID, padding),
+                 0);
+    struct ow_message m;
+    cr_assert_eq(decode(text, &m), 0);
+    cr_assert_eq(m.activation.volumes.n, 0);
+    cr_assert_eq(m.activation.volumes.n_refused, 1);
+    free(text);
+    free(padding);
 }
