@@ -52,7 +52,7 @@ static const struct {
     [REQUEST_CLOSE_WRITE] = {"close_write", F_INO, 0},
     [REQUEST_KEEP] = {"keep", F_INO | F_BASE, 0},
     [REQUEST_DROP] = {"drop", F_INO, 0},
-    [REQUEST_SESSION] = {"session", 0, 0},
+    [REQUEST_SESSION] = {"session", 0, REQUEST_GOES_ON},
     [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT, 0},
 };
 

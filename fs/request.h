@@ -43,7 +43,9 @@ enum request_kind {
 #define REQUEST_INCOMPLETE 4u /* PUBLISH: some blocks are still the base version's, at its keeper */
 #define REQUEST_DURABLE 8u    /* answer only when the entry is durable at the home */
 #define REQUEST_LAST_CLOSE 16u /* PUBLISH: also does what CLOSE_WRITE does */
-#define REQUEST_FLAGS_ALL 31u
+#define REQUEST_GOES_ON                                                                            \
+    32u /* SESSION: of a mount that outlived its daemon: its ownerships and inodes stay */
+#define REQUEST_FLAGS_ALL 63u
 
 /* set of SETATTR */
 #define SET_MODE 1u

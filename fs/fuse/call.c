@@ -22,6 +22,18 @@ static double cache_seconds(int64_t valid_ns)
     return valid_ns > 0 ? (double)valid_ns / (double)NS_PER_S : 0;
 }
 
+/* What the kernel is told from now on is right until then: noted before it is told, for who lets it expire. */
+static void note_lease(struct session *s, int64_t valid_ns)
+{
+    _Atomic int64_t *end = &ledger_header(s->ledger)->lease_end_ns;
+    int64_t until = valid_ns == FOREVER_NS ? LEDGER_LEASE_FOREVER : clock_mono_ns() + valid_ns;
+    int64_t now = atomic_load(end);
+
+    while ((until == LEDGER_LEASE_FOREVER || now == LEDGER_LEASE_FOREVER || now < until) &&
+           now != until && !atomic_compare_exchange_weak(end, &now, until))
+        continue;
+}
+
 /* Waits for the lease, if there is one; what it took is time waited for other hosts. */
 static int admit(struct call *c)
 {
@@ -29,6 +41,7 @@ static int admit(struct call *c)
     int64_t valid_ns;
 
     if (!s->source) {
+        note_lease(s, FOREVER_NS);
         c->valid_s = CACHE_FOREVER_S;
         return 0;
     }
@@ -39,6 +52,7 @@ static int admit(struct call *c)
         atomic_fetch_add(&s->counters.wait_ns, (uint64_t)took);
     if (r < 0)
         return r;
+    note_lease(s, valid_ns);
     c->valid_s = cache_seconds(valid_ns);
     return 0;
 }
@@ -52,8 +66,22 @@ void call_begin_open(struct call *c, fuse_req_t req, const char *doing, fuse_ino
                        .doing = doing,
                        .id = id,
                        .unique = worker_unique() & ~UNIQUE_RESEND_BIT,
+                       .is_resent = worker_unique() & UNIQUE_RESEND_BIT,
                        .deadline_ns = clock_mono_ns() + REQUEST_TIMEOUT_NS};
     atomic_fetch_add_explicit(&s->counters.requests, 1, memory_order_relaxed);
+}
+
+bool call_begin_handle(struct call *c, fuse_req_t req, const char *doing, fuse_ino_t id,
+                       const struct fuse_file_info *fi, struct handle **ret_handle)
+{
+    call_begin_open(c, req, doing, id);
+    struct handle *h = handle_of(c->session, fi);
+    if (h && h->node->content) {
+        *ret_handle = h;
+        return true;
+    }
+    call_error(c, h ? -EIO : -EBADF);
+    return false;
 }
 
 bool call_begin(struct call *c, fuse_req_t req, const char *doing, fuse_ino_t id, const char *name)
@@ -191,11 +219,16 @@ void fill_entry(const struct call *c, const struct inode *inode, uint64_t id,
 
 int call_node(struct call *c, struct node **ret_node)
 {
-    struct node *node = node_get(&c->session->nodes, c->id);
-    if (!node)
-        return -ESTALE;
-    *ret_node = node;
-    return 0;
+    struct session *s = c->session;
+    struct inode inode;
+
+    *ret_node = node_get(&s->nodes, c->id);
+    if (*ret_node)
+        return 0;
+    int r = s->is_resumed ? tree_get(s->tree, id_ino(c->id), &inode) : -ENOENT;
+    if (r < 0)
+        return r == -ENOENT ? -ESTALE : r;
+    return node_adopt(&s->nodes, &inode, c->id, ret_node);
 }
 
 /* What was unlinked while the kernel still knows it. */
@@ -306,10 +339,23 @@ static int change(struct session *s, struct request *request, struct outcome *re
     return r;
 }
 
+/* What a daemon before had answered is answered by now; what it had not was asked for again, and answered. */
+static void retire_leftover(struct session *s)
+{
+    int64_t until = atomic_load(&s->leftover_until_ns);
+
+    if (until == 0 || clock_mono_ns() < until ||
+        !atomic_compare_exchange_strong(&s->leftover_until_ns, &until, 0))
+        return;
+    for (size_t i = 0; i < s->n_leftover; i++)
+        volume_answered(s->volume, s->id, s->leftover[i]);
+}
+
 int call_change(struct call *c, struct request *request, struct outcome *ret_outcome)
 {
     struct session *s = c->session;
 
+    retire_leftover(s);
     request->identity = (struct identity){.host = s->self, .session = s->id, .unique = c->unique};
     int r = change(s, request, ret_outcome);
     /* A refusal by the home itself leaves nothing behind; one that came from afar may have got lost after the fact. */
@@ -319,7 +365,7 @@ int call_change(struct call *c, struct request *request, struct outcome *ret_out
 
 int session_change(struct session *s, struct request *request, struct outcome *ret_outcome)
 {
-    uint64_t unique = atomic_fetch_add(&s->next_unique, 2);
+    uint64_t unique = atomic_fetch_add(&ledger_header(s->ledger)->next_unique, 2);
 
     if (s->is_cut_off) {
         *ret_outcome = (struct outcome){.error = -EIO};

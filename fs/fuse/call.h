@@ -22,6 +22,7 @@ struct call {
     uint64_t unique;
     int64_t deadline_ns; /* monotonic */
     double valid_s;      /* how long the kernel may cache names and attributes */
+    bool is_resent;      /* a daemon before had taken it: perhaps it is done already */
     bool is_changed;     /* its unique was used: the result may go once it is answered */
     bool is_naming;
 };
@@ -31,6 +32,9 @@ MUST_USE bool call_begin(struct call *c, fuse_req_t req, const char *doing, fuse
                          const char *name);
 /* For descriptors that are open: goes on without a lease. */
 void call_begin_open(struct call *c, fuse_req_t req, const char *doing, fuse_ino_t id);
+/* For what is done to an open file, which it finds. False: there is none, and that is answered. */
+MUST_USE bool call_begin_handle(struct call *c, fuse_req_t req, const char *doing, fuse_ino_t id,
+                                const struct fuse_file_info *fi, struct handle **ret_handle);
 /* From here to the reply the call tells the kernel a name: changes by others meanwhile expire all names. */
 void call_naming(struct call *c);
 

@@ -161,7 +161,7 @@ static int sample(struct session *s, struct node *node)
 
     if (s->backing_clock == CLOCK_UNKNOWN)
         s->backing_clock = backing_clock_of(fd);
-    node->dirty = false;
+    node_set_dirty(node, false);
     int r = disk_stat(fd, &st);
     if (r < 0)
         return r;
@@ -214,6 +214,24 @@ int live_made(struct session *s, struct node *node, const struct inode *inode)
         closer_add(&s->closer, node);
     }
     return r;
+}
+
+void live_resume(struct session *s, struct node *node, const struct inode *inode, bool is_dirty)
+{
+    const struct stat st = {.st_size = (off_t)inode->size,
+                            .st_mtim = omit_or(false, inode->mtime_ns)};
+
+    if (s->backing_clock == CLOCK_UNKNOWN)
+        s->backing_clock = backing_clock_of(content_fd(node->content));
+    set_sample(node, &st, true);
+    node->undurable = true;
+    {
+        SCOPED_LOCK(&node->lock);
+        node->writing = true;
+        node->dirty = is_dirty;
+    }
+    quota_join(&s->quota, node, inode->size);
+    quota_settle(&s->quota, node, content_size(node->content));
 }
 
 /* Takes the ownership back that did not lead to writing. */
@@ -301,6 +319,13 @@ static bool is_changed(struct session *s, const struct node *node, bool dirty,
            node->sample_is_fresh;
 }
 
+static void set_version_locked(struct node *node, uint64_t version)
+{
+    node->version = MAX(node->version, version);
+    if (node->record)
+        atomic_store(&node->record->version, node->version);
+}
+
 /* What the next version is built upon. A version that the tree has from this host is of this very file, even if its
  * answer never came. */
 static uint64_t base_version(struct session *s, struct node *node)
@@ -310,7 +335,7 @@ static uint64_t base_version(struct session *s, struct node *node)
     SCOPED_LOCK(&node->lock);
 
     if (is_ours && node->writing)
-        node->version = MAX(node->version, inode.version);
+        set_version_locked(node, inode.version);
     return node->version;
 }
 
@@ -329,8 +354,9 @@ static void published(struct session *s, struct node *node, const struct stat *s
 {
     {
         SCOPED_LOCK(&node->lock);
-        node->version = MAX(node->version, outcome->index);
+        set_version_locked(node, outcome->index);
     }
+    node_note_dirty(node);
     set_sample(node, st, fresh);
     quota_published(&s->quota, node, (uint64_t)st->st_size, content_size(node->content));
 }
@@ -352,7 +378,7 @@ static int publish(struct session *s, struct node *node, uint32_t flags, const s
     if (r == -ENOENT && is_gone(node))
         return 0;
     if (r < 0)
-        node->dirty = true;
+        node_set_dirty(node, true);
     else
         published(s, node, st, was_fresh, &outcome);
     return r;
@@ -467,7 +493,7 @@ int live_set_times(struct node *node, const struct timespec times[2])
     if (r < 0)
         return r;
     if ((uint64_t)st.st_size != node->sample_size || ns_of(st.st_mtim) != node->sample_mtime_ns)
-        node->dirty = true;
+        node_set_dirty(node, true);
     uint64_t size = node->sample_size;
     r = disk_set_times(fd, times);
     if (r == 0)

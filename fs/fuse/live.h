@@ -22,6 +22,8 @@ void live_unuse(struct node *node);
 MUST_USE int live_write(struct call *c, struct node *node);
 /* As live_write for a file that was just made open for writing here. */
 MUST_USE int live_made(struct session *s, struct node *node, const struct inode *inode);
+/* Goes on writing what a daemon before wrote: inode is as the tree has it, and so is the sample. */
+void live_resume(struct session *s, struct node *node, const struct inode *inode, bool is_dirty);
 
 /* Publishes if the content differs from the sample; flags: REQUEST_DURABLE. *ret_published may be NULL. */
 MUST_USE int live_publish(struct session *s, struct node *node, uint32_t flags,

@@ -50,6 +50,14 @@ static struct id_entry *find_entry_locked(struct node_table *table, uint64_t ino
     return entry;
 }
 
+static void drop_empty_entry_locked(struct node_table *table, struct id_entry *entry)
+{
+    if (!list_empty(&entry->nodes))
+        return;
+    HASH_DEL(table->by_ino, entry);
+    free(entry);
+}
+
 static void remove_locked(struct node_table *table, struct node *node)
 {
     struct id_entry *entry = node->entry;
@@ -59,10 +67,7 @@ static void remove_locked(struct node_table *table, struct node *node)
     table->n_nodes--;
     if (entry->current == node)
         entry->current = NULL;
-    if (list_empty(&entry->nodes)) {
-        HASH_DEL(table->by_ino, entry);
-        free(entry);
-    }
+    drop_empty_entry_locked(table, entry);
     node_free(node);
 }
 
@@ -97,6 +102,11 @@ static bool next_generation_locked(struct node_table *table, struct id_entry *en
     return false;
 }
 
+static bool is_file(const struct inode *inode)
+{
+    return S_ISREG(inode->mode);
+}
+
 static struct id_entry *entry_new_locked(struct node_table *table, uint64_t ino)
 {
     struct id_entry *entry = calloc(1, sizeof *entry);
@@ -109,14 +119,14 @@ static struct id_entry *entry_new_locked(struct node_table *table, uint64_t ino)
 }
 
 static struct node *add_locked(struct node_table *table, struct id_entry *entry,
-                               const struct inode *inode)
+                               uint32_t generation, const struct inode *inode)
 {
-    struct node *node = node_new(entry, entry->generation, inode);
+    struct node *node = node_new(entry, generation, inode);
     if (!node)
         return NULL;
+    node->pages_stale = table->is_resumed && is_file(inode);
     HASH_ADD(hh, table->by_id, id, sizeof node->id, node);
     list_append(&entry->nodes, &node->in_entry);
-    entry->current = node;
     table->n_nodes++;
     return node;
 }
@@ -134,11 +144,11 @@ static struct node *enter_locked(struct node_table *table, const struct inode *i
     } else if (!next_generation_locked(table, entry)) {
         return NULL;
     }
-    struct node *node = add_locked(table, entry, inode);
-    if (!node && list_empty(&entry->nodes)) {
-        HASH_DEL(table->by_ino, entry);
-        free(entry);
-    }
+    struct node *node = add_locked(table, entry, entry->generation, inode);
+    if (node)
+        entry->current = node;
+    else
+        drop_empty_entry_locked(table, entry);
     return node;
 }
 
@@ -163,6 +173,92 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t nlookup)
         return;
     node->nlookup -= MIN(nlookup, node->nlookup);
     maybe_remove_locked(table, node);
+}
+
+/* Enters an id that is not known yet. */
+static struct node *adopt_locked(struct node_table *table, const struct inode *inode, uint64_t id)
+{
+    struct id_entry *entry = find_entry_locked(table, inode->ino);
+    if (!entry)
+        entry = entry_new_locked(table, inode->ino);
+    if (!entry)
+        return NULL;
+    struct node *node = add_locked(table, entry, (uint32_t)(id >> INO_BITS), inode);
+    if (!node) {
+        drop_empty_entry_locked(table, entry);
+        return NULL;
+    }
+    node->nlookup = 1;
+    node->stale = entry->current && is_file(inode);
+    if (!entry->current) {
+        entry->current = node;
+        entry->generation = (uint32_t)(id >> INO_BITS);
+    }
+    return node;
+}
+
+int node_adopt(struct node_table *table, const struct inode *inode, uint64_t id,
+               struct node **ret_node)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct node *node = find_locked(table, id);
+    if (!node)
+        node = adopt_locked(table, inode, id);
+    if (!node)
+        return -ENOMEM;
+    node->refs++;
+    *ret_node = node;
+    return 0;
+}
+
+int node_restore(struct node_table *table, const struct inode *inode, uint64_t id, bool is_stale,
+                 struct node **ret_node)
+{
+    struct node *node;
+
+    int r = node_adopt(table, inode, id, &node);
+    if (r < 0)
+        return r;
+    SCOPED_LOCK(&table->lock);
+    node->stale = is_stale;
+    if (!is_stale)
+        node->entry->current = node;
+    *ret_node = node;
+    return 0;
+}
+
+void node_relookup(struct node_table *table, struct node *node)
+{
+    SCOPED_LOCK(&table->lock);
+    node->nlookup++;
+}
+
+void node_hold(struct node_table *table, uint64_t ino)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct id_entry *entry = find_entry_locked(table, ino);
+    if (entry && entry->n_open > 0)
+        entry->held = true;
+}
+
+void node_note_dirty(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+
+    if (!node->record)
+        return;
+    if (node->dirty)
+        atomic_fetch_or(&node->record->flags, LEDGER_DIRTY);
+    else
+        atomic_fetch_and(&node->record->flags, ~LEDGER_DIRTY);
+}
+
+void node_set_dirty(struct node *node, bool is_dirty)
+{
+    node->dirty = is_dirty;
+    node_note_dirty(node);
 }
 
 struct node *node_get(struct node_table *table, uint64_t id)
@@ -249,6 +345,13 @@ static void mark_unlinked(struct node *node)
     node->last.nlink = 0;
 }
 
+static void mark_stale_locked(struct node *node)
+{
+    node->stale = true;
+    if (node->record)
+        atomic_fetch_or(&node->record->flags, LEDGER_STALE);
+}
+
 bool node_unlinked(struct node_table *table, uint64_t ino, bool held)
 {
     SCOPED_LOCK(&table->lock);
@@ -268,7 +371,7 @@ static void mark_published(struct node *node, uint64_t version, bool elsewhere)
     SCOPED_LOCK(&node->lock);
 
     if (elsewhere)
-        node->stale = true;
+        mark_stale_locked(node);
     else if (!node->stale)
         node->version = MAX(node->version, version);
 }

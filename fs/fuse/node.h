@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <uthash.h>
 
+#include "fs/fuse/ledger.h"
 #include "fs/inode.h"
 #include "fs/store/store.h"
 #include "proto/base/list.h"
@@ -60,6 +61,7 @@ struct node {
     bool writing;     /* this host is the writer: size and times are the backing file's */
     uint64_t version; /* of the content, as this generation last published or found it */
     struct inode last;
+    struct ledger_slot *record; /* while it is open: what the next daemon will find; or NULL */
 
     /* changed under claim and lock, so either suffices for reading */
     struct content *content; /* while open or being written */
@@ -91,6 +93,7 @@ struct node_table {
     struct id_entry *by_ino;
     struct host_id self;
     uint64_t n_nodes;
+    bool is_resumed; /* the kernel knows ids, and has pages, from a daemon before; fixed */
 };
 
 static inline uint64_t id_ino(uint64_t id)
@@ -105,13 +108,29 @@ void node_table_done(struct node_table *table);
 
 /* Counts one lookup of inode as it was just read from the tree and says under which id. -ENOMEM. */
 MUST_USE int node_enter(struct node_table *table, const struct inode *inode, uint64_t *ret_id);
+/* More lookups than were counted here are those that a daemon before counted. */
 void node_forget(struct node_table *table, uint64_t id, uint64_t nlookup);
+
+/* Pins the node of an id that a daemon before gave out, of an inode as it was just read. What generation that was of a
+ * file nobody has open is not known: it is the present one, unless another id is that already. -ENOMEM. */
+MUST_USE int node_adopt(struct node_table *table, const struct inode *inode, uint64_t id,
+                        struct node **ret_node);
+/* As node_adopt, where it is known whether its content is the present one. */
+MUST_USE int node_restore(struct node_table *table, const struct inode *inode, uint64_t id,
+                          bool is_stale, struct node **ret_node);
+/* Counts one more lookup. */
+void node_relookup(struct node_table *table, struct node *node);
 
 /* Pins. NULL: the kernel does not know this id. */
 struct node *node_get(struct node_table *table, uint64_t id);
 void node_put(struct node_table *table, struct node *node);
 void node_pin(struct node_table *table, struct node *node); /* once more */
 
+/* What may not show in the backing file's size and time; is_dirty false: the tree has it now. Under claim, or true by who
+ * has it open. */
+void node_set_dirty(struct node *node, bool is_dirty);
+/* Brings the ledger in line with node->dirty, after what was exchanged away is published. */
+void node_note_dirty(struct node *node);
 /* Takes the claim, waiting at most until the deadline: -ETIMEDOUT. */
 MUST_USE int node_claim(struct node *node, int64_t deadline_ns);
 void node_unclaim(struct node *node);
@@ -125,6 +144,8 @@ MUST_USE bool node_is_open(struct node_table *table, uint64_t ino);
 /* This inode lost its last name: the nodes answer from what they remember. held: it stays in the tree until DROP.
  * True: it was closed meanwhile, and the caller sends the DROP. */
 MUST_USE bool node_unlinked(struct node_table *table, uint64_t ino, bool held);
+/* The inode is open here and ends with a DROP: a daemon before said so. */
+void node_hold(struct node_table *table, uint64_t ino);
 /* version was published. By another host: its node is stale. */
 void node_published(struct node_table *table, uint64_t ino, uint64_t version, bool elsewhere);
 

@@ -2,7 +2,10 @@
 #include "fs/fuse/notify.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
+#include <sys/uio.h>
 
+#include "fs/fuse/device.h"
 #include "fs/fuse/state.h"
 #include "proto/base/log.h"
 
@@ -21,10 +24,11 @@ static void expire_names(struct session *s)
 static void expire_attributes(struct session *s, uint64_t ino)
 {
     uint64_t ids[IDS_MAX];
-    unsigned n;
+    unsigned n = 0;
 
-    if (!node_ids(&s->nodes, ino, ids, IDS_MAX, &n))
-        return;
+    /* What only a daemon before knew was looked up with its first generation: others' names have expired since. */
+    if (!node_ids(&s->nodes, ino, ids, IDS_MAX, &n) && s->is_resumed)
+        ids[n++] = ino;
     for (unsigned i = 0; i < n; i++)
         (void)fuse_lowlevel_notify_inval_inode(s->fuse, ids[i], -1, 0);
 }
@@ -34,7 +38,7 @@ static bool is_known(struct session *s, uint64_t ino)
     uint64_t id;
     unsigned n;
 
-    return ino != 0 && node_ids(&s->nodes, ino, &id, 1, &n);
+    return ino != 0 && (s->is_resumed || node_ids(&s->nodes, ino, &id, 1, &n));
 }
 
 /* Whether the kernel may remember, or be about to hear, a name that this change makes wrong. */
@@ -98,14 +102,47 @@ void notify_watch(struct session *s)
     volume_watch(s->volume, &s->watcher);
 }
 
+static bool expire_one(void *ctx, const struct inode *inode)
+{
+    struct session *s = ctx;
+
+    (void)fuse_lowlevel_notify_inval_inode(s->fuse, inode->ino, -1, 0);
+    return true;
+}
+
 void notify_all(struct session *s)
 {
     AUTO_FREE uint64_t *ids = NULL;
     size_t n;
 
     expire_names(s);
+    if (s->is_resumed)
+        (void)!tree_each(s->tree, ROOT_INO, expire_one, s);
     if (node_all_ids(&s->nodes, &ids, &n) < 0)
         return;
     for (size_t i = 0; i < n; i++)
         (void)fuse_lowlevel_notify_inval_inode(s->fuse, ids[i], -1, 0);
+}
+
+/* ---- a mount that nobody serves yet ---- */
+
+static int expire_record(void *ctx, struct ledger_slot *slot)
+{
+    const struct session_mount *mount = ctx;
+    const struct fuse_notify_inval_inode_out body = {.ino = slot->id, .off = -1};
+    const struct fuse_out_header head = {.len = sizeof head + sizeof body,
+                                         .error = FUSE_NOTIFY_INVAL_INODE};
+    const struct iovec parts[] = {{(void *)(uintptr_t)&head, sizeof head},
+                                  {(void *)(uintptr_t)&body, sizeof body}};
+
+    (void)!writev(mount->fd, parts, 2); /* what the kernel does not know needs nothing */
+    return 0;
+}
+
+void session_mount_expire(const struct session_mount *mount)
+{
+    struct session_mount expired = *mount;
+
+    (void)!device_expire_names(mount->fd);
+    (void)!ledger_each(mount->ledger, LEDGER_NODE, expire_record, &expired);
 }

@@ -181,7 +181,7 @@ static int resize(struct call *c, struct node *node, uint64_t size)
         r = -ENOSPC;
     if (r == 0)
         r = content_truncate(node->content, size, c->deadline_ns);
-    node->dirty = true;
+    node_set_dirty(node, true);
     quota_settle(&s->quota, node, content_size(node->content));
     return r;
 }

@@ -40,9 +40,11 @@ static int need(struct call *c, struct content *content, uint64_t offset, uint64
 void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct call c;
-    struct content *content = handle_of(fi)->node->content;
+    struct handle *h;
 
-    call_begin_open(&c, req, "read", id);
+    if (!call_begin_handle(&c, req, "read", id, fi, &h))
+        return;
+    struct content *content = h->node->content;
     size = (size_t)clamped(content_size(content), (uint64_t)offset, MIN(size, READ_BYTES_MAX));
     char *buffer = worker_buffer(READ_BYTES_MAX);
     int r = buffer ? need(&c, content, (uint64_t)offset, size) : -ENOMEM;
@@ -87,7 +89,7 @@ static int64_t write_allowed(struct call *c, struct node *node, struct fuse_bufv
         return -ENOSPC;
     r = content_prepare_write(content, offset, size, c->deadline_ns);
     if (r == 0) {
-        node->dirty = true;
+        node_set_dirty(node, true);
         r = content_wrote(content, offset, size, copy_to_file(content, data, offset, size));
     }
     if (r < 0 || (uint64_t)r < size)
@@ -99,10 +101,12 @@ void op_write_buf(fuse_req_t req, fuse_ino_t id, struct fuse_bufvec *data, off_t
                   struct fuse_file_info *fi)
 {
     struct call c;
-    struct node *node = handle_of(fi)->node;
+    struct handle *h;
     size_t size = fuse_buf_size(data);
 
-    call_begin_open(&c, req, "write", id);
+    if (!call_begin_handle(&c, req, "write", id, fi, &h))
+        return;
+    struct node *node = h->node;
     int64_t n = fi->kill_suidgid ? kill_privileges(&c, node->ino) : 0;
     if (n == 0 && size > 0)
         n = write_allowed(&c, node, data, (uint64_t)offset, size);
@@ -153,7 +157,7 @@ static int allocate(struct call *c, struct node *node, int mode, uint64_t offset
         r = quota_grow(quota, node, now, MAX(end, now), &granted);
     if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE) && granted < end && end > now)
         r = -ENOSPC;
-    node->dirty = true;
+    node_set_dirty(node, true);
     if (r == 0 && !clears)
         r = reserve_range(node, offset, size);
     if (r == 0 && !keeps_size)
@@ -168,16 +172,18 @@ void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t l
                   struct fuse_file_info *fi)
 {
     struct call c;
+    struct handle *h;
     int what = mode & ~FALLOC_FL_KEEP_SIZE;
 
-    call_begin_open(&c, req, "allocate", id);
+    if (!call_begin_handle(&c, req, "allocate", id, fi, &h))
+        return;
     if ((what != 0 && what != FALLOC_FL_PUNCH_HOLE && what != FALLOC_FL_ZERO_RANGE) ||
         (what == FALLOC_FL_PUNCH_HOLE && !(mode & FALLOC_FL_KEEP_SIZE)))
         call_error(&c, -EOPNOTSUPP);
     else if (offset < 0 || length <= 0)
         call_error(&c, -EINVAL);
     else
-        call_error(&c, allocate(&c, handle_of(fi)->node, mode, (uint64_t)offset, (uint64_t)length));
+        call_error(&c, allocate(&c, h->node, mode, (uint64_t)offset, (uint64_t)length));
 }
 
 /* Missing blocks are no holes: a file that is not complete counts as data up to its end. */
@@ -196,10 +202,12 @@ static off_t seek(struct content *content, off_t offset, int whence)
 void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
 {
     struct call c;
+    struct handle *h;
 
-    call_begin_open(&c, req, "seek", id);
+    if (!call_begin_handle(&c, req, "seek", id, fi, &h))
+        return;
     off_t found = whence == SEEK_DATA || whence == SEEK_HOLE
-                      ? seek(handle_of(fi)->node->content, offset, whence)
+                      ? seek(h->node->content, offset, whence)
                       : -EINVAL;
     if (found < 0) {
         call_error(&c, (int)found);
@@ -244,7 +252,7 @@ static int64_t copy_allowed(struct call *c, struct content *from, uint64_t offse
         return -ENOSPC;
     r = content_prepare_write(content, offset_out, size, c->deadline_ns);
     if (r == 0) {
-        to->dirty = true;
+        node_set_dirty(to, true);
         r = content_wrote(content, offset_out, size,
                           copy_bytes(from, offset_in, content, offset_out, size));
     }
@@ -268,12 +276,17 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t id_in, off_t offset_in,
                         struct fuse_file_info *fi_out, size_t length, int flags)
 {
     struct call c;
+    struct handle *from;
     int64_t n = -EINVAL;
 
-    call_begin_open(&c, req, "copy", id_in);
-    if (flags == 0 && offset_in >= 0 && offset_out >= 0)
-        n = copy(&c, handle_of(fi_in)->node->content, (uint64_t)offset_in, handle_of(fi_out)->node,
-                 (uint64_t)offset_out, length);
+    if (!call_begin_handle(&c, req, "copy", id_in, fi_in, &from))
+        return;
+    const struct handle *to = handle_of(c.session, fi_out);
+    if (!to || !to->node->content)
+        n = -EBADF;
+    else if (flags == 0 && offset_in >= 0 && offset_out >= 0)
+        n = copy(&c, from->node->content, (uint64_t)offset_in, to->node, (uint64_t)offset_out,
+                 length);
     if (n < 0) {
         call_error(&c, (int)n);
         return;

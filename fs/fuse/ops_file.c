@@ -14,6 +14,7 @@
 #include "fs/fuse/live.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/passthrough.h"
+#include "fs/fuse/record.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -33,6 +34,15 @@ static bool must_see_writes(struct session *s, struct node *node)
     return !quota_has_headroom(&s->quota) || has_privileges(s, node->ino);
 }
 
+static void note_backing(struct session *s, int32_t id)
+{
+    _Atomic int32_t *mark = &ledger_header(s->ledger)->backing_mark;
+    int32_t now = atomic_load(mark);
+
+    while (now < id && !atomic_compare_exchange_weak(mark, &now, id))
+        continue;
+}
+
 static int backing_id(struct call *c, struct node *node)
 {
     struct session *s = c->session;
@@ -40,8 +50,10 @@ static int backing_id(struct call *c, struct node *node)
     if (node->backing_id != 0)
         return node->backing_id;
     int id = passthrough_open(fuse_session_fd(s->fuse), content_fd(node->content));
-    if (id > 0)
+    if (id > 0) {
+        note_backing(s, id);
         return node->backing_id = id;
+    }
     if (atomic_exchange(&s->passthrough, false))
         log_warning("fuse",
                     "cannot pass files through: %s; everything goes through the daemon volume=%s",
@@ -81,14 +93,14 @@ static bool is_better_direct(const struct session *s, struct node *node, const s
            content_size(node->content) >= DIRECT_BYTES;
 }
 
-static void fill_mode(const struct session *s, struct node *node, const struct handle *h,
-                      bool sees_writes, struct fuse_file_info *fi)
+static void fill_mode(struct session *s, struct node *node, const struct handle *h,
+                      struct fuse_file_info *fi)
 {
-    fi->fh = (uint64_t)(uintptr_t)h;
+    fi->fh = ledger_number(s->ledger, h->slot);
     fi->noflush = !h->write;
     if (h->mode == NODE_PASSTHROUGH) {
         fi->backing_id = node->backing_id;
-        fi->direct_io = sees_writes;
+        fi->direct_io = h->sees_writes;
         return; /* the kernel refuses keep_cache here */
     }
     fi->direct_io = is_better_direct(s, node, h);
@@ -97,12 +109,18 @@ static void fill_mode(const struct session *s, struct node *node, const struct h
 }
 
 /* Counts the open in its mode and makes the handle's answer. Under claim. */
-static void begin_open(struct call *c, struct node *node, struct handle *h,
-                       struct fuse_file_info *fi)
+static int begin_open(struct call *c, struct node *node, struct handle *h,
+                      struct fuse_file_info *fi)
 {
-    bool sees_writes = h->write && c->session->passthrough && must_see_writes(c->session, node);
+    struct session *s = c->session;
 
-    h->mode = choose_mode(c, node, h, sees_writes);
+    h->sees_writes = h->write && s->passthrough && must_see_writes(s, node);
+    h->mode = choose_mode(c, node, h, h->sees_writes);
+    int r = record_open(s, node, h);
+    if (r < 0) {
+        record_drop_backing(s, node);
+        return r;
+    }
     {
         SCOPED_LOCK(&node->lock);
         node->n_open++;
@@ -113,10 +131,11 @@ static void begin_open(struct call *c, struct node *node, struct handle *h,
     }
     if (h->mode == NODE_PASSTHROUGH && h->write)
         node->pages_stale = true;
-    fill_mode(c->session, node, h, sees_writes, fi);
-    atomic_fetch_add(h->mode == NODE_PASSTHROUGH ? &c->session->counters.opens_passthrough
-                                                 : &c->session->counters.opens_cached,
+    fill_mode(s, node, h, fi);
+    atomic_fetch_add(h->mode == NODE_PASSTHROUGH ? &s->counters.opens_passthrough
+                                                 : &s->counters.opens_cached,
                      1);
+    return 0;
 }
 
 /* ---- closing ---- */
@@ -147,13 +166,13 @@ static void uncount(struct node *node, struct handle *h)
 /* Under claim. */
 static void end_open(struct session *s, struct node *node, struct handle *h)
 {
+    record_closing(h);
     uncount(node, h);
-    if (node->n_passthrough == 0 && node->backing_id != 0) {
-        passthrough_close(fuse_session_fd(s->fuse), node->backing_id);
-        node->backing_id = 0;
-    }
     if (node->n_write == 0 && node->writing)
         live_close(s, node);
+    record_close(s, h);
+    record_drop_backing(s, node);
+    record_forget(s, node);
     live_unuse(node);
 }
 
@@ -182,7 +201,9 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     struct call c;
 
     call_begin_open(&c, req, "close", id);
-    close_handle(c.session, handle_of(fi));
+    struct handle *h = handle_of(c.session, fi);
+    if (h)
+        close_handle(c.session, h);
     call_error(&c, 0);
 }
 
@@ -211,16 +232,17 @@ void close_all(struct session *s)
 
 /* ---- opening ---- */
 
-static struct handle *handle_new(struct session *s, struct node *node, bool write, int flags)
+static struct handle *handle_new(struct call *c, struct node *node, bool write, int flags)
 {
     struct handle *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
     h->node = node;
+    h->opened_by = c->unique;
     h->write = write;
     h->may_map = (flags & O_ACCMODE) == O_RDWR;
     list_init(&h->in_node);
-    node_opening(&s->nodes, node);
+    node_opening(&c->session->nodes, node);
     return h;
 }
 
@@ -239,7 +261,7 @@ static int truncate_at_open(struct call *c, struct node *node, const struct fuse
     if (!(fi->flags & O_TRUNC))
         return 0;
     int r = content_truncate(node->content, 0, c->deadline_ns);
-    node->dirty = true;
+    node_set_dirty(node, true);
     quota_settle(&c->session->quota, node, content_size(node->content));
     if (r == 0 && fi->kill_suidgid)
         r = kill_privileges(c, node->ino);
@@ -255,10 +277,10 @@ static int open_claimed(struct call *c, struct handle *h, struct fuse_file_info 
         r = live_write(c, node);
     if (r == 0)
         r = truncate_at_open(c, node, fi);
-    if (r == 0) {
-        begin_open(c, node, h, fi);
+    if (r == 0)
+        r = begin_open(c, node, h, fi);
+    if (r == 0)
         return 0;
-    }
     if (node->n_write == 0 && node->writing)
         live_close(c->session, node);
     live_unuse(node);
@@ -277,13 +299,26 @@ static int open_handle(struct call *c, struct handle *h, struct fuse_file_info *
 
 static int open_node(struct call *c, struct node *node, struct fuse_file_info *fi)
 {
-    struct handle *h = handle_new(c->session, node, wants_write(fi->flags), fi->flags);
+    struct handle *h = handle_new(c, node, wants_write(fi->flags), fi->flags);
     if (!h)
         return -ENOMEM;
     int r = open_handle(c, h, fi);
     if (r < 0)
         handle_free(c->session, h);
     return r;
+}
+
+/* True: the daemon before had opened it and was killed before it could say so. */
+static bool is_open_already(struct call *c, struct fuse_file_info *fi, struct node **ret_node)
+{
+    struct handle *h = c->is_resent ? ledger_opened_by(c->session->ledger, c->unique) : NULL;
+
+    if (!h)
+        return false;
+    fill_mode(c->session, h->node, h, fi);
+    node_pin(&c->session->nodes, h->node);
+    *ret_node = h->node;
+    return true;
 }
 
 void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -293,9 +328,10 @@ void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
     if (!call_begin(&c, req, wants_write(fi->flags) ? "open for writing" : "open", id, NULL))
         return;
-    int r = call_node(&c, &node);
+    bool is_open = is_open_already(&c, fi, &node);
+    int r = is_open ? 0 : call_node(&c, &node);
     if (r == 0) {
-        r = open_node(&c, node, fi);
+        r = is_open ? 0 : open_node(&c, node, fi);
         node_put(&c.session->nodes, node);
     }
     if (r < 0) {
@@ -303,7 +339,7 @@ void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
         return;
     }
     if (fuse_reply_open(req, fi) != 0)
-        close_handle(c.session, handle_of(fi));
+        close_handle(c.session, handle_of(c.session, fi));
     call_end(&c, 0);
 }
 
@@ -314,16 +350,19 @@ static int made_claimed(struct call *c, struct handle *h, const struct inode *in
 {
     int r = live_made(c->session, h->node, inode);
     if (r == 0)
-        begin_open(c, h->node, h, fi);
-    else
-        live_unuse(h->node);
+        r = begin_open(c, h->node, h, fi);
+    if (r == 0)
+        return 0;
+    if (h->node->n_write == 0 && h->node->writing)
+        live_close(c->session, h->node);
+    live_unuse(h->node);
     return r;
 }
 
 static int open_made(struct call *c, struct node *node, const struct inode *inode,
                      struct fuse_file_info *fi)
 {
-    struct handle *h = handle_new(c->session, node, true, fi->flags);
+    struct handle *h = handle_new(c, node, true, fi->flags);
     if (!h)
         return -ENOMEM;
     int r = node_claim(node, c->deadline_ns);
@@ -347,8 +386,22 @@ static void reply_created(struct call *c, struct node *node, const struct inode 
     call_create(c, &shown, node->id, fi, &error);
     if (error == 0)
         return;
-    close_handle(c->session, handle_of(fi));
+    close_handle(c->session, handle_of(c->session, fi));
     node_forget(&c->session->nodes, node->id, 1);
+}
+
+/* The daemon before had made and opened it. */
+static bool is_created_already(struct call *c, struct fuse_file_info *fi)
+{
+    struct node *node;
+
+    if (!is_open_already(c, fi, &node))
+        return false;
+    node_relookup(&c->session->nodes, node);
+    const struct inode inode = node->last;
+    reply_created(c, node, &inode, fi);
+    node_put(&c->session->nodes, node);
+    return true;
 }
 
 static int create_node(struct call *c, const struct inode *inode, bool is_made,
@@ -410,7 +463,9 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     if (!call_begin(&c, req, "create", parent, name))
         return;
     call_naming(&c);
-    bool is_made = true;
+    if (is_created_already(&c, fi))
+        return;
+    bool is_made = !c.is_resent; /* else it may be somebody else's work by now */
     int r = strlen(name) > NAME_BYTES_MAX ? -ENAMETOOLONG : create_file(&c, mode, &inode);
     if (r == -EEXIST && !(fi->flags & O_EXCL)) {
         is_made = false;
@@ -430,19 +485,28 @@ static int lost_race(int r)
     return r == -ESTALE || r == -EBUSY ? -EIO : r;
 }
 
+/* A write ownership that was lost with the daemon before: what was written since cannot be published. */
+static int check_written(const struct handle *h)
+{
+    return h->write && !h->node->writing ? -EIO : 0;
+}
+
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct call c;
-    struct handle *h = handle_of(fi);
+    struct handle *h;
 
-    call_begin_open(&c, req, "publish at close", id);
+    if (!call_begin_handle(&c, req, "publish at close", id, fi, &h))
+        return;
     if (!h->write) {
         call_error(&c, 0);
         return;
     }
     int r = node_claim(h->node, c.deadline_ns);
     if (r == 0) {
-        r = live_publish(c.session, h->node, 0, NULL);
+        r = check_written(h);
+        if (r == 0)
+            r = live_publish(c.session, h->node, 0, NULL);
         node_unclaim(h->node);
     }
     call_error(&c, lost_race(r));
@@ -467,12 +531,15 @@ static int sync_claimed(struct session *s, struct node *node)
 void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync UNUSED, struct fuse_file_info *fi)
 {
     struct call c;
-    struct handle *h = handle_of(fi);
+    struct handle *h;
 
-    call_begin_open(&c, req, "sync", id);
+    if (!call_begin_handle(&c, req, "sync", id, fi, &h))
+        return;
     int r = node_claim(h->node, c.deadline_ns);
     if (r == 0) {
-        r = sync_claimed(c.session, h->node);
+        r = check_written(h);
+        if (r == 0)
+            r = sync_claimed(c.session, h->node);
         node_unclaim(h->node);
     }
     call_error(&c, lost_race(r));

@@ -92,7 +92,7 @@ static void make(struct call *c, struct request *request)
         r = call_change(c, request, &outcome);
     if (r == 0)
         r = tree_get(c->session->tree, outcome.ino, &inode);
-    if (r == 0)
+    if (r == 0 && !c->is_resent)
         make_content(c->session, request, outcome.ino);
     if (r == -ENOENT && outcome.error == 0 && outcome.ino != 0 && request->kind == REQUEST_MAKE) {
         inode = made_and_gone(request, outcome.ino);

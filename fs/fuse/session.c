@@ -2,14 +2,18 @@
 #include "fs/fuse/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 
+#include "fs/fuse/device.h"
 #include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/record.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -24,12 +28,36 @@ static bool want(struct fuse_conn_info *conn, uint64_t flag)
     return fuse_set_feature_flag(conn, flag);
 }
 
-static void announce(struct session *s)
+static void announce(struct session *s, int error)
 {
     SCOPED_LOCK(&s->lock);
 
+    s->init_error = error;
     s->initialized = true;
     cond_broadcast(&s->changed);
+}
+
+/* The kernel goes on with what it was told by the daemon that answered INIT: another one must mean the same. */
+static int check_negotiated(struct session *s, const struct fuse_conn_info *conn)
+{
+    struct ledger_header *header = ledger_header(s->ledger);
+    const uint64_t now[N_ELEMENTS(header->negotiated)] = {
+        conn->want_ext, (uint64_t)conn->max_write << 32 | conn->max_readahead,
+        (uint64_t)conn->max_background << 32 | conn->congestion_threshold,
+        (uint64_t)conn->time_gran << 32 | conn->max_backing_stack_depth};
+
+    if (!atomic_load(&header->is_negotiated)) {
+        memcpy(header->negotiated, now, sizeof now);
+        atomic_store(&header->is_negotiated, 1);
+        return 0;
+    }
+    if (memcmp(header->negotiated, now, sizeof now) == 0)
+        return 0;
+    log_error("fuse",
+              "cannot resume the mount: this version negotiates otherwise with the kernel than the "
+              "one that mounted it volume=%s",
+              s->name);
+    return -EPROTO;
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
@@ -53,7 +81,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     s->has_epoch = conn->proto_minor >= 44;
     conn->max_background = BACKGROUND_MAX;
     conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
-    announce(s);
+    announce(s, check_negotiated(s, conn));
 }
 
 static const struct fuse_lowlevel_ops session_ops = {
@@ -127,37 +155,128 @@ static int make_fuse_session(struct session *s)
     return s->fuse ? 0 : -ENOMEM;
 }
 
-static bool wait_initialized(struct session *s)
+static int wait_initialized(struct session *s)
 {
     int64_t deadline_ns = clock_mono_ns() + INIT_TIMEOUT_NS;
     SCOPED_LOCK(&s->lock);
 
     while (!s->initialized) {
-        if (!cond_wait_until(&s->changed, &s->lock, deadline_ns))
-            return s->initialized;
+        if (!cond_wait_until(&s->changed, &s->lock, deadline_ns) && !s->initialized)
+            return -ETIMEDOUT;
     }
-    return true;
+    return s->init_error;
 }
 
-static int mount_volume(struct session *s, unsigned max_threads)
+static int mount_alone(struct session *s)
 {
-    fuse_set_log_func(log_libfuse);
-    tune_request_size();
-    int r = make_fuse_session(s);
-    if (r < 0)
-        return r;
     /* At the last moment: what is written to the bare directory between the two mounts is in no volume. */
     unmount_stale(s->mountpoint);
     errno = EIO;
     if (fuse_session_mount(s->fuse, s->mountpoint) != 0)
         return errno ? -errno : -EIO;
     s->is_mounted = true;
-    r = kernel_workers_start(&s->workers, s->fuse, max_threads ? max_threads : THREADS_DEFAULT);
+    return 0;
+}
+
+/* libfuse does not unmount what it is given this way. */
+static int mount_given(struct session *s, int given)
+{
+    char path[32];
+
+    int fd = fcntl(given, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        return -errno;
+    (void)snprintf(path, sizeof path, "/dev/fd/%d", fd);
+    if (fuse_session_mount(s->fuse, path) == 0)
+        return 0;
+    (void)close(fd);
+    return -EIO;
+}
+
+static int open_mount(struct session *s, const struct session_mount *mount)
+{
+    fuse_set_log_func(log_libfuse);
+    tune_request_size();
+    int r = make_fuse_session(s);
     if (r < 0)
         return r;
-    if (!wait_initialized(s))
-        return -ETIMEDOUT;
-    tune_readahead(s->mountpoint);
+    return mount ? mount_given(s, mount->fd) : mount_alone(s);
+}
+
+/* ---- resuming ---- */
+
+static int64_t birth_of(struct session *s)
+{
+    struct inode root;
+
+    return tree_get(s->tree, ROOT_INO, &root) == 0 ? root.btime_ns : 0;
+}
+
+/* What the daemon before had taken and not answered comes again (Linux >= 6.9). */
+static int ask_resend(struct session *s)
+{
+    int r = device_resend(fuse_session_fd(s->fuse));
+
+    if (r == 0)
+        return 0;
+    log_error("fuse",
+              "cannot resume the mount: the kernel does not send requests again: %s volume=%s",
+              strerror(-r), s->name);
+    return -EPROTO;
+}
+
+/* libfuse learns from the INIT request what the kernel can; the kernel, which does not wait for it, drops the reply. */
+static int feed_init(struct session *s)
+{
+    struct ledger_header *header = ledger_header(s->ledger);
+    struct fuse_buf request = {.size = atomic_load(&header->init_bytes)};
+
+    if (request.size == 0 || request.size > sizeof header->init)
+        return 0; /* it was not read, or not noted, yet: it comes again with the rest */
+    AUTO_FREE void *copy = malloc(sizeof header->init);
+    if (!copy)
+        return -ENOMEM;
+    memcpy(copy, header->init, request.size);
+    request.mem = copy;
+    fuse_session_process_buf(s->fuse, &request);
+    return wait_initialized(s);
+}
+
+static int resume(struct session *s)
+{
+    if (ledger_header(s->ledger)->born_ns != birth_of(s)) {
+        log_error("fuse", "cannot resume the mount: it is of another volume named '%s'", s->name);
+        return -EPROTO;
+    }
+    int r = feed_init(s);
+    if (r == 0)
+        r = record_resume(s);
+    if (r == 0)
+        r = ask_resend(s);
+    if (r == 0)
+        log_info("fuse", "resumed the mount volume=%s nodes=%" PRIu64, s->name, s->nodes.n_nodes);
+    return r;
+}
+
+static int serve(struct session *s, unsigned max_threads)
+{
+    int r = 0;
+
+    if (s->is_resumed)
+        r = resume(s);
+    else
+        ledger_begin(s->ledger, birth_of(s));
+    if (r == 0)
+        r = kernel_workers_start(&s->workers, s->fuse, s->ledger,
+                                 max_threads ? max_threads : THREADS_DEFAULT);
+    if (r == 0)
+        r = wait_initialized(s);
+    if (r < 0)
+        return r;
+    if (s->is_resumed)
+        notify_all(s); /* an id names another generation than before: names lead to the right one */
+    else
+        tune_readahead(s->mountpoint);
     return 0;
 }
 
@@ -175,7 +294,7 @@ static void unmount(struct session *s)
 }
 
 /* In the order in which things may still call each other: kernel, workers, watcher, then what is open. */
-static void session_free(struct session *s)
+static void session_end(struct session *s, bool is_leaving)
 {
     if (!s)
         return;
@@ -187,11 +306,16 @@ static void session_free(struct session *s)
         volume_watch(s->volume, NULL);
     if (s->closer.session)
         closer_stop(&s->closer);
-    if (s->fuse)
+    if (is_leaving)
+        record_leave(s);
+    else if (s->fuse)
         close_all(s);
     if (s->fuse)
         fuse_session_destroy(s->fuse);
     node_table_done(&s->nodes);
+    if (s->owns_ledger)
+        ledger_free(s->ledger);
+    free(s->leftover);
     quota_done(&s->quota);
     cond_done(&s->changed);
     mutex_done(&s->lock);
@@ -199,7 +323,35 @@ static void session_free(struct session *s)
     free(s->mountpoint);
     free(s);
 }
+
+/* Of one that did not start: what a daemon before had open is not closed by that. */
+static void session_free(struct session *s)
+{
+    session_end(s, s && s->is_resumed);
+}
 DEFINE_FREEP(session, struct session)
+
+/* The ledger of a mount that is kept says who it is, also to the daemon after this one. */
+static int take_ledger(struct session *s, const struct session_mount *mount)
+{
+    int r = 0;
+
+    if (mount)
+        s->ledger = mount->ledger;
+    else
+        r = ledger_open(-1, &s->ledger);
+    if (r < 0)
+        return r;
+    s->owns_ledger = !mount;
+    s->is_resumed = s->nodes.is_resumed = ledger_is_begun(s->ledger);
+    struct ledger_header *header = ledger_header(s->ledger);
+    if (header->session == 0 &&
+        getrandom(&header->session, sizeof header->session, 0) != sizeof header->session)
+        return -EIO;
+    header->session |= 1; /* 0 would be nobody's */
+    s->id = header->session;
+    return 0;
+}
 
 static int session_new(struct volume *volume, const struct session_options *options,
                        struct session **ret_session)
@@ -213,18 +365,18 @@ static int session_new(struct volume *volume, const struct session_options *opti
     s->source = volume_source(volume);
     s->self = volume_self(volume);
     s->want_passthrough = options->passthrough;
-    s->next_unique = 1;
     mutex_init(&s->lock, LOCK_leaf);
     cond_init(&s->changed);
     quota_init(&s->quota, s->tree);
     int r = node_table_init(&s->nodes, s->self);
     s->name = strdup(options->name);
     s->mountpoint = strdup(options->mountpoint);
-    if (r < 0 || !s->name || !s->mountpoint || getrandom(&s->id, sizeof s->id, 0) != sizeof s->id) {
+    if (r == 0)
+        r = take_ledger(s, options->mount);
+    if (r < 0 || !s->name || !s->mountpoint) {
         session_free(s);
         return r < 0 ? r : -ENOMEM;
     }
-    s->id |= 1; /* 0 would be nobody's */
     *ret_session = s;
     return 0;
 }
@@ -238,10 +390,12 @@ int session_start(struct volume *volume, const struct session_options *options,
     if (r < 0)
         return r;
     r = closer_start(&s->closer, s);
+    if (r == 0)
+        r = open_mount(s, options->mount);
     if (r < 0)
         return r;
     notify_watch(s);
-    r = mount_volume(s, options->max_threads);
+    r = serve(s, options->max_threads);
     if (r < 0)
         return r;
     *ret_session = TAKE(s);
@@ -250,7 +404,15 @@ int session_start(struct volume *volume, const struct session_options *options,
 
 void session_stop(struct session *session)
 {
-    session_free(session);
+    session_end(session, false);
+}
+
+void session_leave(struct session *session)
+{
+    if (!session)
+        return;
+    notify_all(session); /* a host that has left is not waited for: its kernel keeps no names */
+    session_end(session, true);
 }
 
 const struct session_counters *session_counters(const struct session *session)

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "fs/fuse/closer.h"
+#include "fs/fuse/ledger.h"
 #include "fs/fuse/node.h"
 #include "fs/fuse/quota.h"
 #include "fs/fuse/session.h"
@@ -24,6 +25,9 @@ struct session {
     struct fuse_session *fuse;
     char *name, *mountpoint;
     uint64_t id; /* drawn at mount: identity.session of what this kernel asks for */
+    struct ledger *ledger;
+    bool owns_ledger; /* it ends with the session */
+    bool is_resumed;  /* the kernel knows what a daemon before told it */
     bool want_passthrough;
     bool is_mounted;
     bool needs_helper; /* only fusermount3 may unmount it */
@@ -40,30 +44,38 @@ struct session {
     struct workers workers;
     struct closer closer;
     struct session_counters counters;
-    _Atomic uint64_t
-        next_unique; /* odd: identities of changes that no kernel request asks for by itself */
     _Atomic unsigned naming; /* replies under way that tell the kernel a name or a new inode */
 
     /* the session's end, on the thread that stops it */
     bool is_ending;
     bool is_cut_off; /* a change could not be made since: no other is tried */
 
+    /* results of requests that a daemon before may have answered: theirs to keep until leftover_until_ns */
+    uint64_t *leftover;
+    size_t n_leftover;
+    _Atomic int64_t leftover_until_ns; /* 0: there are none */
+
     struct mutex lock; /* leaf */
     struct cond changed;
     bool initialized; /* INIT was answered; under lock */
+    int init_error;   /* of what was negotiated, against what a daemon before did */
 };
 
-/* One open file: fuse_file_info.fh. */
+/* One open file. Its number in the ledger is fuse_file_info.fh. */
 struct handle {
     struct node *node;
+    struct ledger_slot *slot; /* once it is open */
+    uint64_t opened_by;       /* `unique` of the request */
     bool write;
     bool
         may_map; /* open for reading and writing: only such a one can be written through a shared map */
+    bool sees_writes; /* passed through, but read and written by way of the daemon */
     enum node_mode mode;
     struct list in_node; /* of the node's handles, once it is open */
 };
 
-static inline struct handle *handle_of(const struct fuse_file_info *fi)
+/* NULL: it was closed, and the kernel did not hear of it. */
+static inline struct handle *handle_of(struct session *s, const struct fuse_file_info *fi)
 {
-    return (struct handle *)(uintptr_t)fi->fh;
+    return ledger_object(s->ledger, fi->fh);
 }

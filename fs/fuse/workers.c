@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "fs/fuse/ledger.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -99,12 +100,24 @@ static int receive(struct worker *worker)
     return r;
 }
 
+static void note_init(struct ledger *ledger, const struct fuse_buf *request)
+{
+    struct ledger_header *header = ledger_header(ledger);
+
+    if (request->size > sizeof header->init)
+        return; /* of a kernel from far in the future: the mount ends with this process */
+    memcpy(header->init, request->mem, request->size);
+    atomic_store(&header->init_bytes, (uint32_t)request->size);
+}
+
 static void process(struct worker *worker)
 {
     struct fuse_in_header header;
 
     memcpy(&header, worker->request.mem, sizeof header);
     this_unique = header.unique;
+    if (header.opcode == FUSE_INIT)
+        note_init(worker->pool->ledger, &worker->request);
     fuse_session_process_buf(worker->pool->fuse, &worker->request);
 }
 
@@ -139,12 +152,14 @@ static void install_wake(void)
     (void)sigaction(WAKE_SIGNAL, &action, NULL);
 }
 
-int kernel_workers_start(struct workers *pool, struct fuse_session *fuse, unsigned max)
+int kernel_workers_start(struct workers *pool, struct fuse_session *fuse, struct ledger *ledger,
+                         unsigned max)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
     CHECK(pthread_once(&once, install_wake) == 0);
     pool->fuse = fuse;
+    pool->ledger = ledger;
     pool->max = MIN(max, WORKERS_MAX);
     mutex_init(&pool->lock, LOCK_leaf);
     cond_init(&pool->changed);

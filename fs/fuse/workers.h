@@ -16,10 +16,12 @@
 #define WORKERS_MAX 256
 
 struct fuse_session;
+struct ledger;
 struct worker;
 
 struct workers {
     struct fuse_session *fuse;
+    struct ledger *ledger;
     unsigned max;
     struct mutex lock;               /* leaf */
     struct worker *all[WORKERS_MAX]; /* under lock */
@@ -29,8 +31,9 @@ struct workers {
     _Atomic unsigned n_idle;
 };
 
-/* Starts the first threads. -EAGAIN, -ENOMEM. */
-MUST_USE int kernel_workers_start(struct workers *workers, struct fuse_session *fuse, unsigned max);
+/* Starts the first threads. The INIT request is noted in the ledger before it is answered. -EAGAIN, -ENOMEM. */
+MUST_USE int kernel_workers_start(struct workers *workers, struct fuse_session *fuse,
+                                  struct ledger *ledger, unsigned max);
 /* Interrupts idle threads, waits for the busy ones, joins all. */
 void kernel_workers_stop(struct workers *workers);
 

@@ -134,5 +134,5 @@ int apply_session(struct apply *a)
     if (a->meta.next_ino == 0)
         return -EBADMSG;
     int r = drop_results(a);
-    return r < 0 ? r : drop_writers(a);
+    return r < 0 || (a->request->flags & REQUEST_GOES_ON) ? r : drop_writers(a);
 }

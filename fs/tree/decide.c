@@ -241,6 +241,8 @@ static uint32_t useful_flags(const struct request *rq)
         return REQUEST_DURABLE | REQUEST_HOLD;
     case REQUEST_PUBLISH:
         return REQUEST_DURABLE | REQUEST_INCOMPLETE | REQUEST_LAST_CLOSE;
+    case REQUEST_SESSION:
+        return REQUEST_DURABLE | REQUEST_GOES_ON;
     default:
         return REQUEST_DURABLE;
     }

@@ -212,6 +212,29 @@ int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *e
     return each_of_host(tree, DB_INCOMPLETE, host, each, ctx);
 }
 
+struct list_results {
+    tree_result_f *each;
+    void *ctx;
+};
+
+static int list_result(void *ctx, struct span key, struct span value UNUSED)
+{
+    struct list_results *l = ctx;
+    return l->each(l->ctx, key_u64(key, 2)) ? 0 : 1;
+}
+
+int tree_each_result(struct tree *tree, struct host_id host, uint64_t session, tree_result_f *each,
+                     void *ctx)
+{
+    TREE_READ(read);
+    int r = tree_read_start(tree, &read);
+    if (r < 0)
+        return r;
+    struct list_results l = {.each = each, .ctx = ctx};
+    struct key from = key_2(host.n, session);
+    return rows_scan(&read.rows, DB_RESULTS, &from, from.size, list_result, &l);
+}
+
 static int list_inode(void *ctx, struct span key, struct span value)
 {
     struct list_inodes *l = ctx;

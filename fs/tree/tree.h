@@ -66,6 +66,10 @@ MUST_USE int tree_each_held(struct tree *tree, struct host_id host, tree_inode_f
 /* Inodes whose keeper is host and lacks blocks of their current version: until its KEEP. */
 MUST_USE int tree_each_incomplete(struct tree *tree, struct host_id host, tree_inode_f *each,
                                   void *ctx);
+/* The uniques of a session of host whose results are in the state. */
+typedef bool tree_result_f(void *ctx, uint64_t unique);
+MUST_USE int tree_each_result(struct tree *tree, struct host_id host, uint64_t session,
+                              tree_result_f *each, void *ctx);
 /* Every inode, in number order, from the given one on. */
 MUST_USE int tree_each(struct tree *tree, uint64_t from, tree_inode_f *each, void *ctx);
 

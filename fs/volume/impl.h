@@ -39,6 +39,7 @@ struct volume {
     int dirfd;
     struct host_id self;
     struct source *source;
+    struct volume_survivors *survivors; /* or NULL */
     uint64_t session;
     bool is_open; /* volume_open has succeeded */
     struct tree *tree;

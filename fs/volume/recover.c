@@ -176,6 +176,7 @@ static int volume_new(const struct volume_options *options, struct volume **ret_
     volume->dirfd = volume->checkpointer.dirfd = -1;
     volume->self = options->self;
     volume->source = options->source;
+    volume->survivors = options->survivors;
     volume->session = draw_session();
     volume->scratch = scratch;
     atomic_init(&volume->next_unique, 1);
@@ -405,6 +406,8 @@ static bool is_wanted(void *ctx, uint64_t ino)
     struct volume *volume = ctx;
     struct inode inode;
     if (!volume_is_home(volume) && ino >= tree_next_ino(volume->tree))
+        return true;
+    if (volume->survivors && volume->survivors->is_open(volume->survivors, ino))
         return true;
     return tree_get(volume->tree, ino, &inode) != -ENOENT;
 }

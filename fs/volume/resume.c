@@ -11,6 +11,8 @@
 #include "proto/base/log.h"
 
 struct left {
+    struct volume *volume;
+    bool (*goes_on)(struct volume_survivors *survivors, uint64_t ino); /* or NULL */
     struct inode *inodes;
     size_t n, room;
     int error;
@@ -24,6 +26,8 @@ static void left_done(struct left *left)
 static bool collect(void *ctx, const struct inode *inode)
 {
     struct left *left = ctx;
+    if (left->goes_on && left->goes_on(left->volume->survivors, inode->ino))
+        return true;
     if (left->n == left->room) {
         size_t room = left->room ? left->room * 2 : 16;
         struct inode *more = reallocarray(left->inodes, room, sizeof *more);
@@ -40,6 +44,10 @@ static bool collect(void *ctx, const struct inode *inode)
 
 static int list_left(struct volume *volume, struct left *writing, struct left *held)
 {
+    const struct volume_survivors *survivors = volume->survivors;
+    writing->volume = held->volume = volume;
+    writing->goes_on = survivors ? survivors->is_written : NULL;
+    held->goes_on = survivors ? survivors->is_open : NULL;
     int error = tree_each_writer(volume->tree, volume->self, collect, writing);
     if (error == 0)
         error = tree_each_held(volume->tree, volume->self, collect, held);
@@ -93,6 +101,34 @@ static int ask(struct volume *volume, enum request_kind kind, uint64_t ino)
     return volume_change(volume, &request, &outcome);
 }
 
+/* What this host had open for writing and nobody has any more, where SESSION does not end it. */
+static int close_all(struct volume *volume, const struct left *writing)
+{
+    for (size_t i = 0; volume->survivors && i < writing->n; i++) {
+        int error = ask(volume, REQUEST_CLOSE_WRITE, writing->inodes[i].ino);
+        if (error < 0 && error != -ENOENT)
+            return error;
+    }
+    return 0;
+}
+
+static int begin_session(struct volume *volume)
+{
+    const struct volume_survivors *survivors = volume->survivors;
+    struct outcome outcome;
+    if (!survivors)
+        return ask(volume, REQUEST_SESSION, 0);
+    struct request request = {
+        .kind = REQUEST_SESSION,
+        .flags = REQUEST_GOES_ON,
+        .identity = {.session = survivors->session, .unique = survivors->unique},
+    };
+    int error = volume_change(volume, &request, &outcome);
+    if (outcome.index != 0)
+        volume_answered(volume, survivors->session, survivors->unique);
+    return error;
+}
+
 /* A file that cannot be published is named and left at its last published state; the others go on. */
 static int publish_all(struct volume *volume, const struct left *writing, size_t *ret_n)
 {
@@ -125,7 +161,10 @@ int volume_resume(struct volume *volume)
     for (size_t i = 0; error == 0 && i < held.n; i++)
         error = ask(volume, REQUEST_DROP, held.inodes[i].ino);
     if (error == 0)
-        error = ask(volume, REQUEST_SESSION, 0);
+        error = close_all(volume, &writing);
+    if (error == 0)
+        error = begin_session(volume);
+    volume->survivors = NULL;
     if (error < 0)
         return error;
     if (writing.n + held.n > 0)

@@ -24,11 +24,20 @@ struct volume;
 /* Logged since the last checkpoint: then the volume's own thread writes the next one. */
 #define VOLUME_CHECKPOINT_BYTES (64ULL << 20)
 
+/* A mount of this volume that outlived the daemon which served it: what it has open goes on. */
+struct volume_survivors {
+    bool (*is_open)(struct volume_survivors *survivors, uint64_t ino);
+    bool (*is_written)(struct volume_survivors *survivors, uint64_t ino);
+    uint64_t session, unique; /* of the mount, and one for the SESSION request that says so */
+};
+
 struct volume_options {
     const char *directory; /* STATE/volumes/NAME */
     struct host_id self;
     struct source *source; /* or NULL; must outlive the volume */
-    uint64_t map_bytes;    /* LMDB map; 0: 16 GiB of address space */
+    struct volume_survivors
+        *survivors;     /* or NULL: no mount goes on. Until volume_resume has returned */
+    uint64_t map_bytes; /* LMDB map; 0: 16 GiB of address space */
 };
 
 /* Makes a new volume whose home is options->self: its first entries are CONFIGURE and SESSION. -EEXIST. */
@@ -48,7 +57,7 @@ MUST_USE int volume_install(const struct volume_options *options, int checkpoint
 MUST_USE int volume_open(const struct volume_options *options,
                          struct volume **ret_volume); /* -EBUSY: open elsewhere */
 /* Ends what earlier sessions of this host left: SESSION entry, open-for-writing files published with size and times
- * of their backing files. Call once the volume can reach its home. */
+ * of their backing files; but what survivors have open goes on. Call once the volume can reach its home. */
 MUST_USE int volume_resume(struct volume *volume);
 void volume_free(struct volume *volume); /* syncs */
 DEFINE_FREEP(volume, struct volume)
