@@ -92,8 +92,13 @@ static void queue_hint(struct hints *hints, struct list *queue, unsigned *n, enu
 void hints_begin(struct hints *hints, const char *volume)
 {
     queue_hint(hints, &hints->queue, &hints->n_queued, KIND_BEGIN, volume, "", 1000);
+    hints_expect(hints, volume, 1000);
+}
+
+void hints_expect(struct hints *hints, const char *volume, unsigned per_mille)
+{
     if (hints->options.is_drawing)
-        queue_hint(hints, &hints->queue, &hints->n_queued, KIND_DRAW, volume, "", 1000);
+        queue_hint(hints, &hints->queue, &hints->n_queued, KIND_DRAW, volume, "", per_mille);
 }
 
 void hints_send(struct hints *hints, const char *host, const char *volume, unsigned per_mille)
@@ -112,9 +117,8 @@ static void on_hint(void *ctx, struct conn *conn, const struct frame *frame)
     }
     const Whiskfs__Hint *hint = (const void *)message;
     atomic_fetch_add(&hints->counters.received, 1);
-    if (volume_name_check(hint->volume) == 0 && hints->options.is_drawing)
-        queue_hint(hints, &hints->queue, &hints->n_queued, KIND_DRAW, hint->volume, "",
-                   MIN(hint->probability, 1000u));
+    if (volume_name_check(hint->volume) == 0)
+        hints_expect(hints, hint->volume, MIN(hint->probability, 1000u));
     message_free(message);
 }
 

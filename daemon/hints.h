@@ -37,6 +37,8 @@ void hints_free(struct hints *hints);
 
 /* An activation that uses the volume begins on this host: attach it, made here if no host knows it. Returns at once. */
 void hints_begin(struct hints *hints, const char *volume);
+/* A step that uses the volume is expected here: attach and draw it. Returns at once. */
+void hints_expect(struct hints *hints, const char *volume, unsigned per_mille);
 /* The predicted host of the next step (or this one) should have the volume. Returns at once. */
 void hints_send(struct hints *hints, const char *host, const char *volume, unsigned per_mille);
 

@@ -174,9 +174,18 @@ static void on_prediction(void *ctx, const struct member_host *to,
                    (unsigned)(prediction->probability * 1000.0));
 }
 
+static void on_expectation(void *ctx, const struct prediction *prediction,
+                           const struct observed_volume *volumes, unsigned n)
+{
+    struct host *host = ctx;
+    for (unsigned i = 0; i < n; i++)
+        hints_expect(host->hints, volumes[i].name, (unsigned)(prediction->probability * 1000.0));
+}
+
 static int start_events(struct host *host)
 {
-    static const struct observer_ops ops = {.activation = on_activation, .hint = on_prediction};
+    static const struct observer_ops ops = {
+        .activation = on_activation, .hint = on_prediction, .expect = on_expectation};
     const struct config *config = host->config;
     char sentence[KAFKA_SENTENCE_SIZE] = "";
     if (!config->openwhisk)

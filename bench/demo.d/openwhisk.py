@@ -120,6 +120,20 @@ def completion(message, invoker):
             "instance": invoker_id(invoker)}
 
 
+def container_creation(action):
+    """What the newer scheduler sends to the invoker that is to start, or resume, a container."""
+    path, _, name = action.rpartition("/")
+    limits = {"timeout": 300000, "memory": 512, "logs": 10, "concurrency": 1}
+    return {"transid": ["sid_containerCreation", now_ms()], "invocationNamespace": NAMESPACE,
+            "action": {"path": path, "name": name, "version": "0.0.1"},
+            "revision": "1-" + uuid.uuid5(uuid.NAMESPACE_URL, action).hex,
+            "whiskActionMetaData": {"namespace": path, "name": name, "exec": {"kind": "python:3.11", "binary": False},
+                                    "parameters": [], "limits": limits, "version": "0.0.1", "publish": False,
+                                    "annotations": [{"key": "exec", "value": "python:3.11"}], "updated": now_ms()},
+            "rootSchedulerIndex": {"asString": "0"}, "schedulerHost": "10.77.0.250", "rpcPort": 13001, "retryCount": 0,
+            "creationId": new_id()}
+
+
 # -- Kafka ------------------------------------------------------------------------------------------------------
 
 class Topics:

@@ -27,8 +27,9 @@ static void on_tick(void *arg)
 
 static int start_consumer(struct events *e, const struct events_config *config, char *sentence)
 {
-    static const enum ow_topic topics[] = {OW_TOPIC_INVOKER, OW_TOPIC_COMPLETED, OW_TOPIC_HEALTH,
-                                           OW_TOPIC_INVALIDATION};
+    static const enum ow_topic topics[] = {OW_TOPIC_INVOKER, OW_TOPIC_SCHEDULER,
+                                           OW_TOPIC_CREATED, OW_TOPIC_COMPLETED,
+                                           OW_TOPIC_HEALTH,  OW_TOPIC_INVALIDATION};
     static const struct kafka_consumer_ops ops = {.on_record = on_record, .on_tick = on_tick};
     char group[HOST_NAME_MAX_BYTES + 16], text[N_ELEMENTS(topics)][512];
     const char *patterns[N_ELEMENTS(topics)];

@@ -1,7 +1,7 @@
 /* daemon/openwhisk/events.h — follows OpenWhisk on Kafka: one consumer, whose thread drives an observer.
  *
- * Topics (of the classic generation): PREFIXinvokerN, PREFIXcompletedC, PREFIXhealth, PREFIXcacheInvalidation. Read as an
- * observer with a group of our own name, only what is new.
+ * Topics of both generations: PREFIXinvokerN, PREFIXcompletedC, PREFIXhealth, PREFIXcacheInvalidation, PREFIXschedulerM,
+ * PREFIXcreationAckM. Read as an observer with a group of our own name, only what is new.
  */
 #pragma once
 

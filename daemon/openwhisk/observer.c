@@ -12,6 +12,14 @@
 #define SUBSYSTEM "openwhisk"
 #define SOURCES 64 /* of malformed messages, told apart by a hash of the topic */
 #define ACTIONS_MAX 4096
+#define SCHEDULED_MAX 64
+#define SCHEDULED_MS 60000 /* what a scheduler was given this long ago runs, or is over */
+
+/* An activation that a scheduler has, which may be waiting for its container. */
+struct scheduled {
+    struct ow_activation activation;
+    int64_t seen_ms;
+};
 
 struct observer {
     struct observer_ops ops;
@@ -21,6 +29,8 @@ struct observer {
     int invoker;
     struct predictor *predictor;
     struct action_volumes *volumes;
+    struct scheduled scheduled[SCHEDULED_MAX]; /* ring of those with volumes */
+    unsigned n_scheduled;                      /* ever */
     struct observer_counters counters;
     struct log_limit malformed[SOURCES], refused, nameless;
 };
@@ -150,41 +160,110 @@ static bool find_target(struct observer *o, const struct prediction *p,
 }
 
 /* The volumes of the next action first: those it will surely want. */
-static void give_hint(struct observer *o, const struct ow_activation *a, const struct prediction *p)
+static unsigned next_volumes(struct observer *o, const struct ow_activation *a,
+                             const struct prediction *p, struct observed_volume *list)
 {
-    struct member_host host;
-    if (!find_target(o, p, &host))
-        return;
-    struct observed_volume list[OBSERVER_VOLUMES_MAX];
     unsigned n = 0;
     struct ow_volume_refs next;
     if (action_volumes_get(o->volumes, p->namespace_name, p->action, &next) == 0)
         n = resolve(&next, p->namespace_name, p->run, list, n);
-    n = resolve(&a->volumes, a->namespace_name, p->run, list, n);
+    return resolve(&a->volumes, a->namespace_name, p->run, list, n);
+}
+
+static void give_hint(struct observer *o, const struct ow_activation *a, const struct prediction *p)
+{
+    struct member_host host;
+    struct observed_volume list[OBSERVER_VOLUMES_MAX];
+    if (!find_target(o, p, &host))
+        return;
+    unsigned n = next_volumes(o, a, p, list);
     if (n == 0)
         return;
     count(&o->counters.hints);
     o->ops.hint(o->arg, &host, p, list, n);
 }
 
+static void expect_here(struct observer *o, const struct ow_activation *a,
+                        const struct prediction *p)
+{
+    struct observed_volume list[OBSERVER_VOLUMES_MAX];
+    unsigned n = next_volumes(o, a, p, list);
+    if (n == 0)
+        return;
+    count(&o->counters.expected);
+    o->ops.expect(o->arg, p, list, n);
+}
+
+/* False: it is none of OpenWhisk's users'. */
+static bool is_worth_seeing(struct observer *o, const struct ow_activation *a)
+{
+    count(&o->counters.activations);
+    if (a->is_noise)
+        count(&o->counters.noise);
+    return !a->is_noise;
+}
+
+static bool predict(struct observer *o, const struct ow_activation *a, int invoker, int64_t now_ms,
+                    struct prediction *ret_prediction)
+{
+    bool is_predicted = predictor_activation(o->predictor, a, invoker, now_ms, ret_prediction);
+    if (is_predicted)
+        count(&o->counters.predictions);
+    return is_predicted;
+}
+
 static void see_activation(struct observer *o, const struct ow_activation *a, unsigned invoker,
                            int64_t now_ms)
 {
-    count(&o->counters.activations);
-    if (a->is_noise) {
-        count(&o->counters.noise);
-        return;
-    }
-    bool is_here = (int)invoker == o->invoker;
     struct prediction prediction;
-    bool is_predicted = predictor_activation(o->predictor, a, invoker, now_ms, &prediction);
-    if (is_predicted)
-        count(&o->counters.predictions);
-    if (is_here)
+    if (!is_worth_seeing(o, a))
+        return;
+    bool is_predicted = predict(o, a, (int)invoker, now_ms, &prediction);
+    if ((int)invoker == o->invoker) {
         act_here(o, a);
-    if (is_here && is_predicted)
-        give_hint(o, a, &prediction);
+        if (is_predicted)
+            give_hint(o, a, &prediction);
+    }
     (void)!action_volumes_put(o->volumes, a->namespace_name, a->action, &a->volumes);
+}
+
+static void see_scheduled(struct observer *o, const struct ow_activation *a, int64_t now_ms)
+{
+    struct prediction prediction;
+    if (!is_worth_seeing(o, a))
+        return;
+    if (predictor_container_place(o->predictor, a->namespace_name, a->action, now_ms) == o->invoker)
+        act_here(o, a);
+    if (a->volumes.n > 0)
+        o->scheduled[o->n_scheduled++ % SCHEDULED_MAX] = (struct scheduled){*a, now_ms};
+    if (predict(o, a, ANY_INVOKER, now_ms, &prediction) && prediction.invoker == o->invoker)
+        expect_here(o, a, &prediction);
+    (void)!action_volumes_put(o->volumes, a->namespace_name, a->action, &a->volumes);
+}
+
+/* The youngest that may be what this container is started for, or NULL. */
+static const struct scheduled *find_scheduled(const struct observer *o,
+                                              const struct ow_container *c, int64_t now_ms)
+{
+    for (unsigned i = 0; i < MIN(o->n_scheduled, (unsigned)SCHEDULED_MAX); i++) {
+        const struct scheduled *s = &o->scheduled[(o->n_scheduled - 1 - i) % SCHEDULED_MAX];
+        if (now_ms - s->seen_ms < SCHEDULED_MS && strcmp(s->activation.action, c->action) == 0 &&
+            strcmp(s->activation.namespace_name, c->namespace_name) == 0)
+            return s;
+    }
+    return NULL;
+}
+
+static void see_container(struct observer *o, const struct ow_container *c, unsigned invoker,
+                          int64_t now_ms)
+{
+    count(&o->counters.containers);
+    if (c->is_noise)
+        return;
+    predictor_container(o->predictor, c, invoker, now_ms);
+    const struct scheduled *scheduled = find_scheduled(o, c, now_ms);
+    if (c->form == OW_CONTAINER_CREATION && (int)invoker == o->invoker && scheduled)
+        act_here(o, &scheduled->activation);
 }
 
 static void see_ack(struct observer *o, const struct ow_ack *ack, int64_t now_ms)
@@ -192,7 +271,7 @@ static void see_ack(struct observer *o, const struct ow_ack *ack, int64_t now_ms
     count(&o->counters.acks);
     struct prediction cancelled;
     if (!predictor_ack(o->predictor, ack, now_ms, &cancelled) ||
-        (int)cancelled.from_invoker != o->invoker || !o->ops.cancel || cancelled.invoker < 0 ||
+        cancelled.from_invoker != o->invoker || !o->ops.cancel || cancelled.invoker < 0 ||
         cancelled.invoker == o->invoker)
         return;
     struct member_host host;
@@ -231,6 +310,12 @@ static void see_message(struct observer *o, enum ow_topic topic, unsigned invoke
 {
     if (m->kind == OW_ACTIVATION && topic == OW_TOPIC_INVOKER) {
         see_activation(o, &m->activation, invoker, now_ms);
+    } else if (m->kind == OW_ACTIVATION && topic == OW_TOPIC_SCHEDULER) {
+        see_scheduled(o, &m->activation, now_ms);
+    } else if (m->kind == OW_CONTAINER &&
+               topic == (m->container.form == OW_CONTAINER_CREATED ? OW_TOPIC_CREATED
+                                                                   : OW_TOPIC_INVOKER)) {
+        see_container(o, &m->container, invoker, now_ms);
     } else if (m->kind == OW_ACK && topic == OW_TOPIC_COMPLETED) {
         see_ack(o, &m->ack, now_ms);
     } else if (m->kind == OW_PING && topic == OW_TOPIC_HEALTH) {

@@ -1,7 +1,9 @@
 /* daemon/openwhisk/observer.h — what to do about a message: one Kafka record in, attach and hint callbacks out.
  *
- * Every host sees every message and learns from it. Only the host whose invoker the current step was sent to acts: it
- * attaches or makes that step's volumes here, and tells the host of the next step what to draw. No thread, no clock.
+ * Every host sees every message and learns from it. Classic: only the host whose invoker the current step was sent to acts:
+ * it attaches or makes that step's volumes here, and tells the host of the next step what to draw. With the newer scheduler
+ * a step is sent to no host: each host acts for itself when it has the container that the step, or the next one, will
+ * probably run in, and when it is told to start one. No thread, no clock.
  */
 #pragma once
 
@@ -24,12 +26,15 @@ struct observed_volume {
 
 /* Called on the thread that calls observer_record(); must not wait for a peer or a disk. */
 struct observer_ops {
-    /* An activation that names volumes was sent to this host's invoker. */
+    /* An activation that names volumes was sent to this host's invoker, or will probably run here. */
     void (*activation)(void *arg, const struct ow_activation *activation,
                        const struct observed_volume *volumes, unsigned n);
     /* The next step of a run is expected on another host, which is alive. */
     void (*hint)(void *arg, const struct member_host *host, const struct prediction *prediction,
                  const struct observed_volume *volumes, unsigned n);
+    /* The next step of a run that no host was told of is expected here. */
+    void (*expect)(void *arg, const struct prediction *prediction,
+                   const struct observed_volume *volumes, unsigned n);
     /* What hint() said will not come: the run has ended early. NULL: nobody wants to know. */
     void (*cancel)(void *arg, const struct member_host *host, const struct prediction *prediction);
 };
@@ -41,6 +46,8 @@ struct observer_counters {
     atomic_uint_least64_t volumes_refused;
     atomic_uint_least64_t predictions;    /* made by any host's messages */
     atomic_uint_least64_t hints, cancels; /* given by this one */
+    atomic_uint_least64_t expected;       /* here, with the newer scheduler */
+    atomic_uint_least64_t containers;
     atomic_uint_least64_t hints_unplaced; /* no invoker, or no host that is alive */
     atomic_uint_least64_t hints_local;    /* the next step is expected here */
     atomic_uint_least64_t checked, action_right,

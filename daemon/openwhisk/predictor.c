@@ -19,7 +19,7 @@ struct run {
     char namespace_name[OW_NAME_SIZE];
     char action[OW_ACTION_SIZE];
     unsigned step;     /* index of the latest step */
-    unsigned invoker;  /* that it was sent to */
+    int invoker;       /* that it was sent to, or ANY_INVOKER */
     int64_t last_ms;   /* when its message was seen */
     int64_t result_ms; /* when its acknowledgement was; -1: not yet */
     bool is_predicted;
@@ -36,6 +36,7 @@ struct predictor {
     struct predictor_config config;
     struct balancer balancer;
     struct transitions *transitions;
+    struct placements *placements;
     struct run *by_cause;
     struct run *by_step;
     struct invoker
@@ -52,6 +53,9 @@ int predictor_new(const struct predictor_config *config, struct predictor **ret_
     p->config = *config;
     balancer_init(&p->balancer, config->managed_fraction, config->blackbox_fraction);
     int r = transitions_new(config->max_actions, &p->transitions);
+    if (r < 0)
+        return r;
+    r = placements_new(config->max_actions, &p->placements);
     if (r < 0)
         return r;
     *ret_predictor = TAKE(p);
@@ -73,6 +77,7 @@ void predictor_free(struct predictor *p)
     while (p->by_cause)
         run_drop(p, p->by_cause);
     transitions_free(p->transitions);
+    placements_free(p->placements);
     balancer_done(&p->balancer);
     free(p->invokers);
     free(p);
@@ -129,6 +134,38 @@ int predictor_place(const struct predictor *p, const char *namespace_name, const
     return -1;
 }
 
+int predictor_container_place(const struct predictor *p, const char *namespace_name,
+                              const char *action, int64_t now_ms)
+{
+    return placements_guess(p->placements, namespace_name, action, now_ms);
+}
+
+/* Whoever reports a failure without a container names an invoker without memory. */
+static bool is_real(const struct ow_invoker *invoker)
+{
+    return invoker->user_memory_bytes > 0;
+}
+
+void predictor_container(struct predictor *p, const struct ow_container *c, unsigned invoker,
+                         int64_t now_ms)
+{
+    switch (c->form) {
+    case OW_CONTAINER_CREATION:
+        (void)!placements_seen(p->placements, c->namespace_name, c->action, invoker, now_ms);
+        break;
+    case OW_CONTAINER_CREATED:
+        if (c->is_error)
+            placements_gone(p->placements, c->namespace_name, c->action, c->invoker.id);
+        else
+            (void)!placements_seen(p->placements, c->namespace_name, c->action, c->invoker.id,
+                                   now_ms);
+        break;
+    case OW_CONTAINER_DELETION:
+        placements_gone(p->placements, c->namespace_name, c->action, invoker);
+        break;
+    }
+}
+
 int predictor_invoker_named(const struct predictor *p, const char *unique_name)
 {
     for (unsigned i = 0; i < p->n_invokers; i++)
@@ -166,8 +203,7 @@ static void run_unlink(struct predictor *p, struct run *run)
     memset(&run->hh_step, 0, sizeof run->hh_step);
 }
 
-static void set_step(struct run *run, const struct ow_activation *a, unsigned invoker,
-                     int64_t now_ms)
+static void set_step(struct run *run, const struct ow_activation *a, int invoker, int64_t now_ms)
 {
     memcpy(run->step_id, a->id, sizeof run->step_id);
     memcpy(run->namespace_name, a->namespace_name, sizeof run->namespace_name);
@@ -178,7 +214,7 @@ static void set_step(struct run *run, const struct ow_activation *a, unsigned in
     run->is_predicted = false;
 }
 
-static struct run *run_begin(struct predictor *p, const struct ow_activation *a, unsigned invoker,
+static struct run *run_begin(struct predictor *p, const struct ow_activation *a, int invoker,
                              int64_t now_ms)
 {
     struct run *run = calloc(1, sizeof *run);
@@ -195,23 +231,33 @@ static struct run *run_begin(struct predictor *p, const struct ow_activation *a,
     return run;
 }
 
-static void check_prediction(struct predictor *p, const struct run *run,
-                             const struct ow_activation *a, unsigned invoker)
+/* Where the step was expected to run, if the step itself was; else ANY_INVOKER. */
+static int check_prediction(struct predictor *p, const struct run *run,
+                            const struct ow_activation *a)
 {
     if (!run->is_predicted)
-        return;
+        return ANY_INVOKER;
     p->n_checked++;
     if (strcmp(run->predicted.action, a->action) != 0)
-        return;
+        return ANY_INVOKER;
     p->n_action_right++;
-    if (run->predicted.invoker == (int)invoker)
+    return run->predicted.invoker;
+}
+
+/* An invoker's own topic says at once where the step runs, its completion says it for one that a scheduler took. */
+static void check_place(struct predictor *p, const struct ow_activation *a, int invoker,
+                        int expected)
+{
+    if (invoker == ANY_INVOKER)
+        (void)!placements_started(p->placements, a->id, a->namespace_name, a->action, expected);
+    else if (expected == invoker)
         p->n_invoker_right++;
 }
 
 static struct run *run_advance(struct predictor *p, struct run *run, const struct ow_activation *a,
-                               unsigned invoker, int64_t now_ms)
+                               int invoker, int64_t now_ms)
 {
-    check_prediction(p, run, a, invoker);
+    check_place(p, a, invoker, check_prediction(p, run, a));
     (void)!transitions_learn(p->transitions, run->namespace_name, run->action, a->action, 1);
     run_unlink(p, run);
     set_step(run, a, invoker, now_ms);
@@ -231,19 +277,25 @@ static bool predict(struct predictor *p, struct run *run, int64_t now_ms)
     predicted->step = run->step + 1;
     predicted->from_invoker = run->invoker;
     predicted->probability = guess.probability;
-    predicted->invoker = predictor_place(p, run->namespace_name, guess.next, now_ms);
+    predicted->invoker = run->invoker == ANY_INVOKER
+                             ? predictor_container_place(p, run->namespace_name, guess.next, now_ms)
+                             : predictor_place(p, run->namespace_name, guess.next, now_ms);
     run->is_predicted = true;
     return true;
 }
 
-bool predictor_activation(struct predictor *p, const struct ow_activation *activation,
-                          unsigned invoker, int64_t now_ms, struct prediction *ret_prediction)
+bool predictor_activation(struct predictor *p, const struct ow_activation *activation, int invoker,
+                          int64_t now_ms, struct prediction *ret_prediction)
 {
-    if (activation->is_noise || activation->cause[0] == '\0')
+    if (activation->is_noise)
         return false;
-    struct run *run = run_find(p, activation->cause);
+    struct run *run = activation->cause[0] != '\0' ? run_find(p, activation->cause) : NULL;
     if (run && strcmp(run->step_id, activation->id) == 0)
         return false; /* seen already: a record may be delivered twice */
+    if (!run)
+        check_place(p, activation, invoker, ANY_INVOKER);
+    if (activation->cause[0] == '\0')
+        return false;
     run = run ? run_advance(p, run, activation, invoker, now_ms)
               : run_begin(p, activation, invoker, now_ms);
     if (!run || !predict(p, run, now_ms))
@@ -256,6 +308,8 @@ bool predictor_ack(struct predictor *p, const struct ow_ack *ack, int64_t now_ms
                    struct prediction *ret_cancelled)
 {
     struct run *run;
+    if (ack->has_invoker && is_real(&ack->invoker))
+        p->n_invoker_right += placements_completed(p->placements, ack->id, ack->invoker.id, now_ms);
     HASH_FIND(hh_step, p->by_step, ack->id, strlen(ack->id), run);
     if (!run)
         return false;

@@ -1,7 +1,8 @@
 /* daemon/openwhisk/predictor.h — where a sequence goes next.
  *
- *     ActivationMessage of step k on invokerN ──► run (by cause) ──► transitions: Y follows X
- *     pings on health ──► invokers ──► balancer: Y's home ──► prediction {Y, invoker}
+ *     ActivationMessage of step k ──► run (by cause) ──► transitions: Y follows X
+ *     classic, on invokerN:    pings on health ──► invokers ──► balancer: Y's home ──────► prediction {Y, invoker}
+ *     newer, on schedulerM:    containers, completions ──► placements: Y's container ──► prediction {Y, invoker}
  *
  * Every message that was decoded goes through here, on one thread. Pure: time is passed in (any steady clock, in
  * milliseconds), nothing is sent. Bounded: runs, invokers and transitions have limits, the oldest goes first. What was
@@ -12,11 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/openwhisk/placements.h"
 #include "daemon/openwhisk/transitions.h"
 #include "proto/base/cleanup.h"
 #include "proto/openwhisk/message.h"
 
 struct predictor;
+
+#define ANY_INVOKER                                                                                \
+    (-1) /* an activation that was handed to a scheduler: whichever has a container */
 
 struct predictor_config {
     double managed_fraction, blackbox_fraction;
@@ -40,9 +45,9 @@ struct prediction {
     char namespace_name[OW_NAME_SIZE];
     char action[OW_ACTION_SIZE]; /* the next one */
     unsigned step;               /* its index in the run */
-    unsigned from_invoker;       /* that the current step was sent to */
-    int invoker;                 /* where, or -1: no invoker is known to be up */
-    double probability;          /* that action is next */
+    int from_invoker;            /* that the current step was sent to, or ANY_INVOKER */
+    int invoker;        /* where, or -1: no invoker is known to be up, or to have a container */
+    double probability; /* that action is next */
 };
 
 MUST_USE int predictor_new(const struct predictor_config *config, struct predictor **ret_predictor);
@@ -51,10 +56,14 @@ DEFINE_FREEP(predictor, struct predictor)
 
 void predictor_ping(struct predictor *p, const struct ow_ping *ping, int64_t now_ms);
 
-/* An activation was sent to this invoker. Fills *ret_prediction and returns true if a next step is expected.
- * Noise and actions outside of sequences are none of its business. */
-bool predictor_activation(struct predictor *p, const struct ow_activation *activation,
-                          unsigned invoker, int64_t now_ms, struct prediction *ret_prediction);
+/* An activation was sent to this invoker, or to ANY_INVOKER. Fills *ret_prediction and returns true if a next step is
+ * expected. Noise and actions outside of sequences are none of its business. */
+bool predictor_activation(struct predictor *p, const struct ow_activation *activation, int invoker,
+                          int64_t now_ms, struct prediction *ret_prediction);
+
+/* A message about containers; creations come on the topic of this invoker. */
+void predictor_container(struct predictor *p, const struct ow_container *container,
+                         unsigned invoker, int64_t now_ms);
 
 /* A result or completion. True: the run ends here and *ret_cancelled, predicted for it before, will not come. */
 bool predictor_ack(struct predictor *p, const struct ow_ack *ack, int64_t now_ms,
@@ -62,6 +71,10 @@ bool predictor_ack(struct predictor *p, const struct ow_ack *ack, int64_t now_ms
 
 /* Forgets runs that are over, learning from their ends. Call about once a second. */
 void predictor_expire(struct predictor *p, int64_t now_ms);
+
+/* Where the newer scheduler will most probably run it; -1: it has no container that is known. */
+int predictor_container_place(const struct predictor *p, const char *namespace_name,
+                              const char *action, int64_t now_ms);
 
 /* The first healthy invoker in the order that the balancer asks; -1: none is known to be up. */
 int predictor_place(const struct predictor *p, const char *namespace_name, const char *action,

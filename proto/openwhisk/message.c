@@ -41,7 +41,9 @@ static const struct ow_wanted message_members[] = {{"activationId", NULL},
                                                    {"isEnabled", NULL},
                                                    {"key", key_members},
                                                    {"creationId", OW_PRESENCE},
-                                                   {"whiskActionMetaData", OW_PRESENCE},
+                                                   {"invocationNamespace", NULL},
+                                                   {"rootInvokerIndex", invoker_members},
+                                                   {"error", OW_PRESENCE},
                                                    {NULL, NULL}};
 
 /* ---- reading ---- */
@@ -49,7 +51,7 @@ static const struct ow_wanted message_members[] = {{"activationId", NULL},
 /* By the keys that are present, as topics may carry several kinds; the order of the questions matters. */
 static enum ow_kind kind_of(const json_t *root)
 {
-    if (ow_json_get(root, "creationId") || ow_json_get(root, "whiskActionMetaData"))
+    if (ow_json_get(root, "creationId") || ow_json_get(root, "invocationNamespace"))
         return OW_CONTAINER;
     if (ow_json_get(root, "response") || ow_json_get(root, "instance"))
         return OW_ACK;
@@ -84,6 +86,7 @@ static int read_message(const json_t *root, struct ow_message *m)
     case OW_INVALIDATION:
         return read_invalidation(root, &m->invalidation);
     case OW_CONTAINER:
+        return ow_container_read(root, &m->container);
     case OW_OTHER:
         break;
     }
@@ -118,6 +121,7 @@ static void describe_activation(const struct ow_activation *a, char *line, size_
 void ow_message_describe(const struct ow_message *message, char *ret_line, size_t size)
 {
     static const char *const forms[] = {"result", "completion", "combined"};
+    static const char *const container_forms[] = {"creation", "created", "deletion"};
     switch (message->kind) {
     case OW_ACTIVATION:
         describe_activation(&message->activation, ret_line, size);
@@ -135,7 +139,10 @@ void ow_message_describe(const struct ow_message *message, char *ret_line, size_
         (void)snprintf(ret_line, size, "invalidation of=%s", message->invalidation.entity);
         break;
     case OW_CONTAINER:
-        (void)snprintf(ret_line, size, "container message");
+        (void)snprintf(ret_line, size, "container %s action=%s namespace=%s%s",
+                       container_forms[message->container.form], message->container.action,
+                       message->container.namespace_name,
+                       message->container.is_error ? " error" : "");
         break;
     case OW_OTHER:
         (void)snprintf(ret_line, size, "other message");

@@ -10,6 +10,7 @@
 #include "proto/base/check.h"
 #include "proto/openwhisk/ack.h"
 #include "proto/openwhisk/activation.h"
+#include "proto/openwhisk/container.h"
 #include "proto/openwhisk/ping.h"
 
 enum ow_kind {
@@ -18,7 +19,7 @@ enum ow_kind {
     OW_ACK,
     OW_PING,
     OW_INVALIDATION, /* a definition was written or removed */
-    OW_CONTAINER, /* the newer scheduler's container creation, deletion and their acknowledgement */
+    OW_CONTAINER,    /* the newer scheduler makes, resumes or deletes containers */
 };
 
 struct ow_invalidation {
@@ -32,6 +33,7 @@ struct ow_message {
         struct ow_ack ack;
         struct ow_ping ping;
         struct ow_invalidation invalidation;
+        struct ow_container container;
     };
 };
 

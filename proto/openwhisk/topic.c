@@ -16,6 +16,7 @@ static const struct {
     {OW_TOPIC_INVOKER, "invoker", "[0-9]+"},
     {OW_TOPIC_SCHEDULER, "scheduler", "[a-zA-Z0-9._-]+"},
     {OW_TOPIC_COMPLETED, "completed", "[a-zA-Z0-9._-]+"},
+    {OW_TOPIC_CREATED, "creationAck", "[a-zA-Z0-9._-]+"},
     {OW_TOPIC_HEALTH, "health", ""},
     {OW_TOPIC_INVALIDATION, "cacheInvalidation", ""},
 };

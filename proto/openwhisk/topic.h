@@ -10,6 +10,7 @@ enum ow_topic {
     OW_TOPIC_INVOKER,   /* invokerN */
     OW_TOPIC_SCHEDULER, /* schedulerM */
     OW_TOPIC_COMPLETED, /* completedC */
+    OW_TOPIC_CREATED,   /* creationAckM */
     OW_TOPIC_HEALTH,
     OW_TOPIC_INVALIDATION, /* cacheInvalidation */
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""whisk.py ping INVOKER | activation ACTION CAUSE CONTENT | home ACTION INVOKERS: one message, or one answer, on standard
-output, as OpenWhisk's controller and invokers make them (the demonstration's module)."""
+"""whisk.py ping INVOKER | activation ACTION CAUSE CONTENT | creation ACTION | completion INVOKER | home ACTION INVOKERS:
+one message, or one answer, on standard output, as OpenWhisk's controller, schedulers and invokers make them (the
+demonstration's module). A completion is that of the activation on standard input."""
 import json
 import os
 import sys
@@ -18,6 +19,10 @@ def main():
         action, cause, content = args
         root = [openwhisk.transaction_id(), openwhisk.now_ms()]
         print(json.dumps(openwhisk.activation(action, json.loads(content), cause, root)))
+    elif kind == "creation":
+        print(json.dumps(openwhisk.container_creation(args[0])))
+    elif kind == "completion":
+        print(json.dumps(openwhisk.completion(json.load(sys.stdin), int(args[0]))))
     elif kind == "home":
         print(openwhisk.home(args[0], int(args[1])))
     else:

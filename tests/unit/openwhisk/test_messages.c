@@ -205,6 +205,8 @@ Test(messages, malformed)
         "{\"name\":{\"instance\":1,\"userMemory\":\"many\"}}",
         "{\"name\":{\"instance\":1,\"userMemory\":\"99999999999 GB\"}}",
         "{\"key\":{}}",
+        "{\"creationId\":\"x\"}",
+        "{\"creationId\":\"x\",\"action\":\"guest/a\"}",
         "{\"response\":7}",
         "{\"response\":\"short\"}",
         "{\"response\":{}}",
@@ -336,6 +338,44 @@ Test(messages, pings)
         decode("{\"isEnabled\":false,\"name\":{\"instance\":0,\"userMemory\":\"1024 B\"}}", &m), 0);
     cr_assert(!m.ping.is_enabled);
     cr_assert_eq(m.ping.invoker.user_memory_bytes, 1024);
+}
+
+/* The three forms of what is said of containers. */
+Test(messages, containers)
+{
+#define ABOUT "\"action\":{\"path\":\"guest/pkg\",\"name\":\"a\"},\"invocationNamespace\":\"me\""
+    static const struct {
+        const char *text;
+        enum ow_container_form form;
+        bool is_error;
+    } cases[] = {
+        {"{" ABOUT ",\"creationId\":\"x\",\"whiskActionMetaData\":{\"big\":[]}}",
+         OW_CONTAINER_CREATION, false},
+        {"{" ABOUT ",\"whiskActionMetaData\":{}}", OW_CONTAINER_DELETION, false},
+        {"{" ABOUT ",\"creationId\":\"x\",\"rootInvokerIndex\":{\"instance\":2}}",
+         OW_CONTAINER_CREATED, false},
+        {"{" ABOUT
+         ",\"creationId\":\"x\",\"rootInvokerIndex\":{\"instance\":2},\"error\":\"TimeoutError\"}",
+         OW_CONTAINER_CREATED, true},
+    };
+    for (unsigned i = 0; i < N_ELEMENTS(cases); i++) {
+        struct ow_message m;
+        cr_assert_eq(decode(cases[i].text, &m), 0, "%u", i);
+        cr_assert_eq(m.kind, OW_CONTAINER);
+        cr_assert_eq(m.container.form, cases[i].form);
+        cr_assert_str_eq(m.container.action, "guest/pkg/a");
+        cr_assert_str_eq(m.container.namespace_name, "me");
+        cr_assert_eq(m.container.is_error, cases[i].is_error);
+        cr_assert_eq(m.container.invoker.id, m.container.form == OW_CONTAINER_CREATED ? 2 : 0);
+        cr_assert(!m.container.is_noise);
+    }
+    struct ow_message m;
+    cr_assert_eq(
+        decode("{\"creationId\":\"x\",\"action\":\"whisk.system/warmUp\",\"invocationNamespace\":"
+               "\"whisk.system\"}",
+               &m),
+        0);
+    cr_assert(m.container.is_noise);
 }
 
 /* Health checks and warm-ups are noise. */

@@ -44,6 +44,14 @@ static void on_hint(void *arg, const struct member_host *host, const struct pred
     add(arg, what, volumes, n);
 }
 
+static void on_expect(void *arg, const struct prediction *prediction,
+                      const struct observed_volume *volumes, unsigned n)
+{
+    char what[1024];
+    (void)snprintf(what, sizeof what, "expect %s:", prediction->action);
+    add(arg, what, volumes, n);
+}
+
 static void on_cancel(void *arg, const struct member_host *host,
                       const struct prediction *prediction)
 {
@@ -52,7 +60,7 @@ static void on_cancel(void *arg, const struct member_host *host,
     add(arg, what, NULL, 0);
 }
 
-static const struct observer_ops ops = {on_activation, on_hint, on_cancel};
+static const struct observer_ops ops = {on_activation, on_hint, on_expect, on_cancel};
 
 struct fixture {
     struct observer *observer;
@@ -99,6 +107,26 @@ static void activate(struct fixture *f, unsigned run, unsigned step, const char 
         "\"content\":{\"__ow_volume\":%s},\"transid\":[\"t\",1]}",
         run, step + 1, run, action, volume);
     record(f, topic, text);
+}
+
+static void create(struct fixture *f, const char *action, const char *topic)
+{
+    char text[512];
+    (void)snprintf(text, sizeof text,
+                   "{\"creationId\":\"5d4c3b2a19087f6e5d4c3b2a19087f6e\",\"action\":\"%s\","
+                   "\"invocationNamespace\":\"guest\",\"whiskActionMetaData\":{}}",
+                   action);
+    record(f, topic, text);
+}
+
+static void complete(struct fixture *f, unsigned run, unsigned step, unsigned invoker)
+{
+    char text[256];
+    (void)snprintf(
+        text, sizeof text,
+        "{\"activationId\":\"%016x%016x\",\"instance\":{\"instance\":%u,\"userMemory\":\"1 GB\"}}",
+        run, step + 1, invoker);
+    record(f, "completed0", text);
 }
 
 static void fail(struct fixture *f, unsigned run, unsigned step)
@@ -259,15 +287,73 @@ Test(observer, namespace_without_instances, .init = cr_redirect_stderr)
                        line);
 }
 
+/* With the newer scheduler nobody is told where a step runs. The host that is to start its container makes ready; from the
+ * second run on, the hosts that have the containers of this step and of the next make ready by themselves. */
+Test(observer, schedulers)
+{
+    static const char *const expected[4][8] = {
+        {NULL},
+        {"run guest/merge: album " INSTANCE("1"),
+         "expect guest/merge: album " INSTANCE("2") " models",
+         "run guest/merge: album " INSTANCE("2"), NULL},
+        {NULL},
+        {"run guest/infer: models " INSTANCE("1"), "expect guest/infer: models " INSTANCE("2"),
+         "run guest/infer: models " INSTANCE("2"), NULL},
+    };
+    for (int invoker = 0; invoker < 4; invoker++) {
+        struct fixture f;
+        set_up(&f, invoker);
+        for (unsigned run = 1; run <= 2; run++) {
+            activate(&f, run, 0, "guest/split", WORK, "scheduler0");
+            activate(&f, run, 1, "guest/infer", "[\"models\"," WORK "]", "scheduler0");
+            if (run == 1)
+                create(&f, "guest/infer", "invoker3");
+            complete(&f, run, 1, 3);
+            activate(&f, run, 2, "guest/merge", "[\"album\"," WORK "]", "scheduler0");
+            if (run == 1)
+                create(&f, "guest/merge", "invoker1");
+            complete(&f, run, 2, 1);
+        }
+        unsigned n = 0;
+        for (; expected[invoker][n]; n++) {
+            cr_assert_lt(n, f.diary.n, "invoker %d misses: %s", invoker, expected[invoker][n]);
+            cr_assert_str_eq(f.diary.lines[n], expected[invoker][n]);
+        }
+        cr_assert_eq(f.diary.n, n, "invoker %d: %s", invoker, f.diary.lines[n]);
+        observer_tick(f.observer, 1000);
+        cr_assert_eq(atomic_load(&observer_counters(f.observer)->invoker_right), 2);
+        observer_free(f.observer);
+    }
+}
+
+/* A container that is started for something else, or for an activation of long ago, is no reason to act. */
+Test(observer, containers_of_others)
+{
+    struct fixture f;
+    set_up(&f, 3);
+    create(&f, "guest/split", "invoker3");
+    activate(&f, 1, 0, "guest/split", WORK, "scheduler0");
+    cr_assert_eq(f.diary.n, 1, "its container is known to be here");
+    activate(&f, 1, 1, "guest/infer", WORK, "scheduler0");
+    create(&f, "guest/infer", "invoker1");
+    create(&f, "guest/merge", "invoker3");
+    cr_assert_eq(f.diary.n, 1);
+    create(&f, "guest/infer", "invoker3");
+    cr_assert_eq(f.diary.n, 2);
+    observer_record(f.observer, "invoker3", 0, "x", 1, 1000);
+    cr_assert_eq(atomic_load(&observer_counters(f.observer)->containers), 4);
+    observer_free(f.observer);
+}
+
 /* Messages on topics where they do not belong are skipped. */
 Test(observer, wrong_topics)
 {
     struct fixture f;
     set_up(&f, 3);
-    activate(&f, 1, 0, "guest/split", WORK, "scheduler3");
+    activate(&f, 1, 0, "guest/split", WORK, "completed3");
     activate(&f, 1, 0, "guest/split", WORK, "health");
     record(&f, "invoker3", "{\"name\":{\"instance\":3}}");
-    record(&f, "invoker3", "{\"creationId\":\"5d4c3b2a19087f6e5d4c3b2a19087f6e\"}");
+    create(&f, "guest/split", "creationAck0");
     record(&f, "cacheInvalidation",
            "{\"key\":{\"mainId\":\"guest/pipeline\"},\"instanceId\":\"controller0\"}");
     cr_assert_eq(atomic_load(&observer_counters(f.observer)->skipped), 5);

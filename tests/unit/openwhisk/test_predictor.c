@@ -33,8 +33,8 @@ static struct ow_activation activation(unsigned run, unsigned step, const char *
     return a;
 }
 
-static bool see(struct predictor *p, unsigned run, unsigned step, const char *action,
-                unsigned invoker, int64_t now_ms, struct prediction *prediction)
+static bool see(struct predictor *p, unsigned run, unsigned step, const char *action, int invoker,
+                int64_t now_ms, struct prediction *prediction)
 {
     struct ow_activation a = activation(run, step, action);
     return predictor_activation(p, &a, invoker, now_ms, prediction);
@@ -198,38 +198,63 @@ struct replay {
     unsigned n_predicted;
 };
 
+/* 0: none; of containers' creations the topic says on which. */
+static void feed_message(struct replay *replay, const struct ow_message *m, enum ow_topic topic,
+                         unsigned invoker, int64_t now_ms)
+{
+    struct prediction prediction;
+    if (m->kind == OW_ACK)
+        (void)predictor_ack(replay->predictor, &m->ack, now_ms, &prediction);
+    else if (m->kind == OW_CONTAINER && !m->container.is_noise)
+        predictor_container(replay->predictor, &m->container, invoker, now_ms);
+    else if (m->kind == OW_ACTIVATION && (topic == OW_TOPIC_INVOKER || topic == OW_TOPIC_SCHEDULER))
+        replay->n_predicted += predictor_activation(
+            replay->predictor, &m->activation,
+            topic == OW_TOPIC_INVOKER ? (int)invoker : ANY_INVOKER, now_ms, &prediction);
+}
+
 static void feed(void *arg, const struct captured *record)
 {
     static const struct ow_limits limits = OW_LIMITS_DEFAULT;
     struct replay *replay = arg;
     struct ow_message m;
-    struct prediction prediction;
     unsigned invoker = 0;
     cr_assert_eq(ow_message_decode(record->payload, record->size, &limits, &m), 0);
     enum ow_topic topic = ow_topic_parse("", record->topic, &invoker);
     predictor_expire(replay->predictor, record->timestamp_ms);
     for (unsigned i = 0; i < 4; i++) /* the capture of `health` ends before the activations begin */
         ping(replay->predictor, i, true, record->timestamp_ms);
-    if (m.kind == OW_ACK)
-        (void)predictor_ack(replay->predictor, &m.ack, record->timestamp_ms, &prediction);
-    else if (m.kind == OW_ACTIVATION && topic == OW_TOPIC_INVOKER)
-        replay->n_predicted += predictor_activation(replay->predictor, &m.activation, invoker,
-                                                    record->timestamp_ms, &prediction);
+    feed_message(replay, &m, topic, invoker, record->timestamp_ms);
+}
+
+static struct predictor_stats replayed(const char *generation)
+{
+    struct replay replay = {.predictor = make()};
+    (void)captured_generation(generation, feed, &replay);
+    struct predictor_stats stats;
+    predictor_stats(replay.predictor, 0, &stats);
+    cr_log_info("%s: predicted %u checked %lu action right %lu host right %lu\n", generation,
+                replay.n_predicted, (unsigned long)stats.n_checked,
+                (unsigned long)stats.n_action_right, (unsigned long)stats.n_invoker_right);
+    predictor_free(replay.predictor);
+    return stats;
 }
 
 /* Over the captured traffic of a real OpenWhisk, most next steps are right and their hosts with them: the capture
  * mixes five sequences that share their actions, which one step of memory cannot always tell apart. */
 Test(predictor, captured_traffic)
 {
-    struct replay replay = {.predictor = make()};
-    (void)captured_generation("classic", feed, &replay);
-    struct predictor_stats stats;
-    predictor_stats(replay.predictor, 0, &stats);
-    cr_log_info("predicted %u checked %lu action right %lu host right %lu\n", replay.n_predicted,
-                (unsigned long)stats.n_checked, (unsigned long)stats.n_action_right,
-                (unsigned long)stats.n_invoker_right);
+    struct predictor_stats stats = replayed("classic");
     cr_assert_gt(stats.n_checked, 20);
     cr_assert_geq(stats.n_action_right * 10, stats.n_checked * 7);
     cr_assert_eq(stats.n_invoker_right, stats.n_action_right);
-    predictor_free(replay.predictor);
+}
+
+/* The same of the newer generation, where only containers say what runs where. */
+Test(predictor, captured_traffic_of_schedulers)
+{
+    struct predictor_stats stats = replayed("fpc");
+    cr_assert_gt(stats.n_checked, 20);
+    cr_assert_geq(stats.n_action_right * 10, stats.n_checked * 7);
+    cr_assert_geq(stats.n_invoker_right * 10, stats.n_action_right * 8);
 }
