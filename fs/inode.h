@@ -16,7 +16,9 @@
 
 struct inode {
     uint64_t ino;
-    uint64_t parent;  /* directories: the directory they are in; the root its own. Others: 0 */
+    uint64_t
+        parent; /* directories: the directory they are in; the root its own. A file that was made without a
+                       * name and has none yet: the one that it was made in. Others: 0 */
     uint64_t size;    /* bytes, as published */
     uint64_t version; /* content version: the log index of the entry that published it */
     struct host_id

@@ -31,6 +31,7 @@ enum {
     F_SIZE = 1u << 11,
     F_BASE = 1u << 12,
     F_LIMIT = 1u << 13, /* limit_bytes, home */
+    F_UMASK = 1u << 14,
 };
 
 static const struct {
@@ -38,13 +39,15 @@ static const struct {
     uint32_t fields;
     uint32_t flags; /* allowed beside REQUEST_DURABLE */
 } kinds[REQUEST_KIND_END] = {
-    [REQUEST_MAKE] = {"make", F_PARENT | F_NAME | F_VALUE | F_OWNER | F_RDEV, REQUEST_FOR_WRITE},
+    [REQUEST_MAKE] = {"make", F_PARENT | F_NAME | F_VALUE | F_OWNER | F_RDEV | F_UMASK,
+                      REQUEST_FOR_WRITE | REQUEST_NAMELESS},
     [REQUEST_LINK] = {"link", F_INO | F_PARENT | F_NAME, 0},
     [REQUEST_UNLINK] = {"unlink", F_PARENT | F_NAME, REQUEST_HOLD},
     [REQUEST_RMDIR] = {"rmdir", F_PARENT | F_NAME, REQUEST_HOLD},
     [REQUEST_RENAME] = {"rename", F_PARENT | F_NAME | F_NEW, REQUEST_HOLD},
     [REQUEST_SETATTR] = {"setattr", F_INO | F_OWNER | F_SET | F_MTIME, 0},
-    [REQUEST_SETXATTR] = {"setxattr", F_INO | F_XATTR_NAME | F_VALUE | F_XATTR_FLAGS, 0},
+    [REQUEST_SETXATTR] = {"setxattr", F_INO | F_XATTR_NAME | F_VALUE | F_XATTR_FLAGS,
+                          REQUEST_CLEAR_SETGID},
     [REQUEST_REMOVEXATTR] = {"removexattr", F_INO | F_XATTR_NAME, 0},
     [REQUEST_OPEN_WRITE] = {"open_write", F_INO, 0},
     [REQUEST_PUBLISH] = {"publish", F_INO | F_MTIME | F_SIZE | F_BASE,
@@ -113,6 +116,8 @@ static void put_numbers(struct writer *w, const struct request *q, uint32_t fiel
     }
     if (fields & F_RDEV)
         put_u32(w, q->rdev);
+    if (fields & F_UMASK)
+        put_u32(w, q->umask);
     if (fields & F_SET) {
         put_u32(w, q->set);
         put_i64(w, q->atime_ns);
@@ -189,6 +194,8 @@ static void get_numbers(struct reader *r, struct request *q, uint32_t fields)
     }
     if (fields & F_RDEV)
         q->rdev = get_u32(r);
+    if (fields & F_UMASK)
+        q->umask = get_u32(r);
     if (fields & F_SET) {
         q->set = get_u32(r);
         q->atime_ns = get_i64(r);
@@ -252,7 +259,9 @@ static bool is_target(struct span s)
 
 static bool make_is_valid(const struct request *q)
 {
-    if (!is_file_type(q->mode))
+    if (!is_file_type(q->mode) || (q->umask & ~0777u))
+        return false;
+    if (q->flags & REQUEST_NAMELESS ? q->name.size != 0 || !S_ISREG(q->mode) : !is_name(q->name))
         return false;
     if ((q->flags & REQUEST_FOR_WRITE) && !S_ISREG(q->mode))
         return false;
@@ -265,7 +274,7 @@ static bool fields_are_valid(const struct request *q, uint32_t fields)
         return false;
     if ((fields & F_PARENT) && !is_ino(q->parent))
         return false;
-    if ((fields & F_NAME) && !is_name(q->name))
+    if ((fields & F_NAME) && q->kind != REQUEST_MAKE && !is_name(q->name))
         return false;
     if ((fields & F_XATTR_NAME) && !is_xattr_name(q->name))
         return false;

@@ -17,7 +17,7 @@
 
 enum request_kind {
     REQUEST_MAKE =
-        1, /* ino (decided) <- parent, name, mode, uid, gid, rdev, target. mkdir, mknod, symlink, create */
+        1, /* ino (decided) <- parent, name, mode, umask, uid, gid, rdev, target. mkdir, mknod, symlink, create */
     REQUEST_LINK,        /* parent, name -> ino */
     REQUEST_UNLINK,      /* parent, name; not a directory */
     REQUEST_RMDIR,       /* parent, name */
@@ -45,7 +45,11 @@ enum request_kind {
 #define REQUEST_LAST_CLOSE 16u /* PUBLISH: also does what CLOSE_WRITE does */
 #define REQUEST_GOES_ON                                                                            \
     32u /* SESSION: of a mount that outlived its daemon: its ownerships and inodes stay */
-#define REQUEST_FLAGS_ALL 63u
+#define REQUEST_CLEAR_SETGID                                                                       \
+    64u /* SETXATTR of an access ACL: by somebody outside the file's group */
+#define REQUEST_NAMELESS                                                                           \
+    128u /* MAKE: a file without a name, open on identity.host until DROP or LINK */
+#define REQUEST_FLAGS_ALL 255u
 
 /* set of SETATTR */
 #define SET_MODE 1u
@@ -69,6 +73,7 @@ struct request {
     struct span name, new_name; /* not NUL-terminated */
     struct span value;          /* SETXATTR: value. MAKE: a symlink's target */
     uint32_t mode, uid, gid, rdev;
+    uint32_t umask; /* MAKE: what the directory's default ACL, if it has one, takes the place of */
     uint32_t set;
     uint32_t rename_flags; /* RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2) */
     uint32_t xattr_flags;

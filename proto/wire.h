@@ -16,6 +16,9 @@ struct span {
     size_t size;
 };
 
+/* Of a literal, without its NUL. */
+#define SPAN(literal) ((struct span){(const uint8_t *)(literal), sizeof(literal) - 1})
+
 struct reader {
     const uint8_t *at, *end;
     bool bad;

@@ -266,13 +266,56 @@ int call_inode(struct call *c, struct node *node, struct inode *ret_inode)
 
 /* ---- replies ---- */
 
+/* What is being written here changes without a request. */
+static double attr_seconds(const struct call *c, const struct node *node, const struct inode *inode)
+{
+    return node && host_equal(inode->writer, c->session->self) ? 0 : c->valid_s;
+}
+
 void call_attr(struct call *c, struct node *node, const struct inode *inode)
 {
     struct stat st;
-    double timeout = node && host_equal(inode->writer, c->session->self) ? 0 : c->valid_s;
 
     fill_stat(inode, &st);
-    (void)fuse_reply_attr(c->req, &st, timeout);
+    (void)fuse_reply_attr(c->req, &st, attr_seconds(c, node, inode));
+    call_end(c, 0);
+}
+
+static struct statx_timestamp timestamp_of(int64_t ns)
+{
+    struct timespec t = timespec_of(ns);
+
+    return (struct statx_timestamp){.tv_sec = t.tv_sec, .tv_nsec = (uint32_t)t.tv_nsec};
+}
+
+static void fill_statx(const struct inode *inode, struct statx *stx)
+{
+    struct stat st;
+
+    fill_stat(inode, &st);
+    *stx = (struct statx){.stx_mask = STATX_BASIC_STATS | STATX_BTIME,
+                          .stx_blksize = (uint32_t)st.st_blksize,
+                          .stx_nlink = inode->nlink,
+                          .stx_uid = inode->uid,
+                          .stx_gid = inode->gid,
+                          .stx_mode = (uint16_t)inode->mode,
+                          .stx_ino = inode->ino,
+                          .stx_size = inode->size,
+                          .stx_blocks = (uint64_t)st.st_blocks,
+                          .stx_atime = timestamp_of(inode->atime_ns),
+                          .stx_btime = timestamp_of(inode->btime_ns),
+                          .stx_ctime = timestamp_of(inode->ctime_ns),
+                          .stx_mtime = timestamp_of(inode->mtime_ns),
+                          .stx_rdev_major = major(inode->rdev),
+                          .stx_rdev_minor = minor(inode->rdev)};
+}
+
+void call_statx(struct call *c, struct node *node, const struct inode *inode)
+{
+    struct statx stx;
+
+    fill_statx(inode, &stx);
+    (void)fuse_reply_statx(c->req, 0, &stx, attr_seconds(c, node, inode));
     call_end(c, 0);
 }
 

@@ -44,6 +44,7 @@ void call_negative(struct call *c); /* the name does not exist, and may be remem
 void call_create(struct call *c, const struct inode *inode, uint64_t id,
                  const struct fuse_file_info *fi, int *ret_error);
 void call_attr(struct call *c, struct node *node, const struct inode *inode);
+void call_statx(struct call *c, struct node *node, const struct inode *inode);
 /* Counts and closes the call after a reply made otherwise; error: what was replied. */
 void call_end(struct call *c, int error);
 

@@ -366,6 +366,23 @@ bool node_unlinked(struct node_table *table, uint64_t ino, bool held)
     return false;
 }
 
+static void mark_linked(struct node *node)
+{
+    SCOPED_LOCK(&node->lock);
+    node->gone = false;
+}
+
+void node_linked(struct node_table *table, uint64_t ino)
+{
+    SCOPED_LOCK(&table->lock);
+
+    struct id_entry *entry = find_entry_locked(table, ino);
+    if (!entry)
+        return;
+    entry->held = false;
+    list_for_each(node, &entry->nodes, struct node, in_entry) mark_linked(node);
+}
+
 static void mark_published(struct node *node, uint64_t version, bool elsewhere)
 {
     SCOPED_LOCK(&node->lock);

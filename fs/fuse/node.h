@@ -144,8 +144,10 @@ MUST_USE bool node_is_open(struct node_table *table, uint64_t ino);
 /* This inode lost its last name: the nodes answer from what they remember. held: it stays in the tree until DROP.
  * True: it was closed meanwhile, and the caller sends the DROP. */
 MUST_USE bool node_unlinked(struct node_table *table, uint64_t ino, bool held);
-/* The inode is open here and ends with a DROP: a daemon before said so. */
+/* The inode is open here and ends with a DROP: it was made without a name, or a daemon before said so. */
 void node_hold(struct node_table *table, uint64_t ino);
+/* It got a name: there is nothing to drop any more. */
+void node_linked(struct node_table *table, uint64_t ino);
 /* version was published. By another host: its node is stale. */
 void node_published(struct node_table *table, uint64_t ino, uint64_t version, bool elsewhere);
 

@@ -28,6 +28,7 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_i
 
 /* ops_attr.c */
 void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void op_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int to_set,
                 struct fuse_file_info *fi);
 void op_access(fuse_req_t req, fuse_ino_t id, int mask);
@@ -40,6 +41,7 @@ MUST_USE bool has_privileges(struct session *s, uint64_t ino);
 /* ops_file.c */
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                struct fuse_file_info *fi);
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi);
 void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi);

@@ -13,7 +13,9 @@
 
 /* ---- asking ---- */
 
-void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi UNUSED)
+typedef void reply_f(struct call *c, struct node *node, const struct inode *inode);
+
+static void stat_node(fuse_req_t req, fuse_ino_t id, reply_f *reply)
 {
     struct call c;
     struct node *node;
@@ -30,8 +32,20 @@ void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi UNUSED)
     if (r < 0)
         call_error(&c, r);
     else
-        call_attr(&c, node, &inode);
+        reply(&c, node, &inode);
     node_put(&c.session->nodes, node);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi UNUSED)
+{
+    stat_node(req, id, call_attr);
+}
+
+/* The kernel asks this way when somebody wants to know the time of birth. */
+void op_statx(fuse_req_t req, fuse_ino_t id, int flags UNUSED, int mask UNUSED,
+              struct fuse_file_info *fi UNUSED)
+{
+    stat_node(req, id, call_statx);
 }
 
 void op_access(fuse_req_t req, fuse_ino_t id, int mask UNUSED)

@@ -416,6 +416,8 @@ static int create_node(struct call *c, const struct inode *inode, bool is_made,
     struct node *node = node_get(&s->nodes, id);
     CHECK(node);
     r = is_made ? open_made(c, node, inode, fi) : open_node(c, node, fi);
+    if (r == 0 && inode->nlink == 0)
+        node_hold(&s->nodes, node->ino);
     if (r == 0)
         reply_created(c, node, inode, fi);
     else
@@ -424,14 +426,16 @@ static int create_node(struct call *c, const struct inode *inode, bool is_made,
     return r;
 }
 
+/* Without a name in the call: one that has none. */
 static int create_file(struct call *c, mode_t mode, struct inode *ret_inode)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(c->req);
     struct request request = {.kind = REQUEST_MAKE,
-                              .flags = REQUEST_FOR_WRITE,
+                              .flags = REQUEST_FOR_WRITE | (c->name ? 0 : REQUEST_NAMELESS),
                               .parent = id_ino(c->id),
-                              .name = name_span(c->name),
+                              .name = c->name ? name_span(c->name) : (struct span){0},
                               .mode = S_IFREG | (mode & 07777),
+                              .umask = ctx->umask & 0777,
                               .uid = ctx->uid,
                               .gid = ctx->gid};
     struct outcome outcome;
@@ -473,6 +477,24 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     }
     if (r == 0)
         r = create_node(&c, &inode, is_made, fi);
+    if (r < 0)
+        call_error(&c, r);
+}
+
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
+{
+    struct call c;
+    struct inode inode;
+
+    if (!call_begin(&c, req, "make a file without a name in", parent, NULL) ||
+        is_created_already(&c, fi))
+        return;
+    int r = create_file(&c, mode, &inode);
+    if (r == 0) {
+        r = create_node(&c, &inode, !c.is_resent, fi);
+        if (r < 0)
+            drop_inode(c.session, inode.ino);
+    }
     if (r < 0)
         call_error(&c, r);
 }

@@ -57,7 +57,7 @@ static struct inode made_and_gone(const struct request *request, uint64_t ino)
     int64_t now = clock_real_ns();
 
     return (struct inode){.ino = ino,
-                          .mode = request->mode,
+                          .mode = request->mode & ~request->umask,
                           .nlink = S_ISDIR(request->mode) ? 2 : 1,
                           .uid = request->uid,
                           .gid = request->gid,
@@ -94,6 +94,8 @@ static void make(struct call *c, struct request *request)
         r = tree_get(c->session->tree, outcome.ino, &inode);
     if (r == 0 && !c->is_resent)
         make_content(c->session, request, outcome.ino);
+    if (r == 0 && request->kind == REQUEST_LINK)
+        node_linked(&c->session->nodes, inode.ino);
     if (r == -ENOENT && outcome.error == 0 && outcome.ino != 0 && request->kind == REQUEST_MAKE) {
         inode = made_and_gone(request, outcome.ino);
         r = 0;
@@ -112,6 +114,7 @@ static struct request make_request(const struct call *c, mode_t mode)
                             .parent = id_ino(c->id),
                             .name = name_span(c->name),
                             .mode = mode,
+                            .umask = ctx->umask & 0777,
                             .uid = ctx->uid,
                             .gid = ctx->gid};
 }

@@ -65,6 +65,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     struct session *s = userdata;
 
     (void)want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
+    (void)want(conn, FUSE_CAP_POSIX_ACL);
+    (void)want(conn, FUSE_CAP_DONT_MASK); /* a default ACL takes the umask's place */
     (void)want(conn, FUSE_CAP_PARALLEL_DIROPS);
     (void)want(conn, FUSE_CAP_CACHE_SYMLINKS);
     /* A node is one content generation, so its pages stay right whatever its times say. */
@@ -120,6 +122,8 @@ static const struct fuse_lowlevel_ops session_ops = {
     .fallocate = op_fallocate,
     .lseek = op_lseek,
     .copy_file_range = op_copy_file_range,
+    .tmpfile = op_tmpfile,
+    .statx = op_statx,
 };
 
 /* ---- mounting ---- */

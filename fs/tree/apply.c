@@ -95,6 +95,20 @@ int apply_erase(struct apply *a, struct inode *inode)
 
 /* ---- attributes ---- */
 
+/* Mode and access ACL say the same. */
+static int change_acl(struct apply *a, const struct inode *inode)
+{
+    struct key key = key_named(inode->ino, SPAN(ACL_ACCESS));
+    struct acl acl;
+    int r = rows_get_acl(&a->rows, inode->ino, ACL_ACCESS, &acl);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    if (acl_mode(&acl) == (inode->mode & 0777))
+        return 0;
+    acl_set_mode(&acl, inode->mode);
+    return rows_put(&a->rows, DB_XATTRS, &key, acl_span(&acl));
+}
+
 static int apply_setattr(struct apply *a)
 {
     const struct request *rq = a->request;
@@ -119,7 +133,39 @@ static int apply_setattr(struct apply *a)
         inode.mtime_ns = rq->set & SET_MTIME_NOW ? now : rq->mtime_ns;
     inode.ctime_ns = now;
     a->effect.after = inode;
+    if (rq->set & SET_MODE) {
+        r = change_acl(a, &inode);
+        if (r < 0)
+            return r;
+    }
     return apply_save(a, &inode);
+}
+
+/* An access ACL is the inode's mode too. One that says no more than that is not kept. */
+static int apply_acl(struct apply *a, struct inode *inode)
+{
+    struct key key = key_named(inode->ino, a->request->name);
+    struct acl acl;
+    if (acl_parse(a->request->value, &acl) < 0)
+        return -EBADMSG;
+    inode->mode = (inode->mode & ~0777u) | acl_mode(&acl);
+    if (a->request->flags & REQUEST_CLEAR_SETGID)
+        inode->mode &= ~(mode_t)S_ISGID;
+    if (!acl.is_minimal)
+        return rows_put(&a->rows, DB_XATTRS, &key, acl_span(&acl));
+    int r = rows_delete(&a->rows, DB_XATTRS, &key);
+    return r == -ENOENT ? 0 : r;
+}
+
+static int set_or_remove(struct apply *a, struct inode *inode)
+{
+    const struct request *rq = a->request;
+    struct key key = key_named(inode->ino, rq->name);
+    if (rq->kind == REQUEST_REMOVEXATTR)
+        return rows_delete(&a->rows, DB_XATTRS, &key);
+    if (acl_is_access(rq->name))
+        return apply_acl(a, inode);
+    return rows_put(&a->rows, DB_XATTRS, &key, rq->value);
 }
 
 /* SETXATTR and REMOVEXATTR */
@@ -132,14 +178,10 @@ static int apply_xattr(struct apply *a)
         return r;
     if (rq->name.size == 0 || rq->name.size > XATTR_NAME_BYTES_MAX)
         return -EBADMSG;
-    struct key key = key_named(inode.ino, rq->name);
-    if (rq->kind == REQUEST_SETXATTR)
-        r = rows_put(&a->rows, DB_XATTRS, &key, rq->value);
-    else
-        r = rows_delete(&a->rows, DB_XATTRS, &key);
+    a->effect.before = inode;
+    r = set_or_remove(a, &inode);
     if (r < 0)
         return r;
-    a->effect.before = inode;
     inode.ctime_ns = a->change->time_ns;
     a->effect.after = inode;
     return apply_save(a, &inode);

@@ -19,6 +19,13 @@ static int change_dir(struct apply *a, uint64_t ino, int by)
     return apply_save(a, &dir);
 }
 
+/* It has no name, and stays as long as it is open where the request came from. */
+static int hold(struct apply *a, uint64_t ino)
+{
+    struct key key = key_2(a->request->identity.host.n, ino);
+    return rows_put(&a->rows, DB_HELD, &key, (struct span){0});
+}
+
 /* The inode lost a name: with the last one it goes, unless it is held open where the request came from. */
 static int lose_name(struct apply *a, struct inode *inode)
 {
@@ -33,8 +40,7 @@ static int lose_name(struct apply *a, struct inode *inode)
         return apply_save(a, inode);
     if (!(a->request->flags & REQUEST_HOLD))
         return apply_erase(a, inode);
-    struct key key = key_2(a->request->identity.host.n, inode->ino);
-    int r = rows_put(&a->rows, DB_HELD, &key, (struct span){0});
+    int r = hold(a, inode->ino);
     return r < 0 ? r : apply_save(a, inode);
 }
 
@@ -52,15 +58,18 @@ static struct inode new_inode(const struct apply *a)
     const struct request *rq = a->request;
     int64_t now = a->change->time_ns;
     bool is_dir = S_ISDIR(rq->mode), is_file = S_ISREG(rq->mode);
+    bool is_nameless = rq->flags & REQUEST_NAMELESS;
     return (struct inode){
         .ino = a->change->ino,
-        .parent = is_dir ? rq->parent : 0,
+        .parent = is_dir || is_nameless ? rq->parent : 0,
         .size = rq->value.size,
         .version = is_file ? a->change->index : 0,
         .keeper = is_file ? rq->identity.host : NO_HOST,
         .keeper_complete = is_file,
         .mode = rq->mode,
-        .nlink = is_dir ? 2 : 1,
+        .nlink = is_dir        ? 2
+                 : is_nameless ? 0
+                               : 1,
         .uid = rq->uid,
         .gid = rq->gid,
         .rdev = S_ISCHR(rq->mode) || S_ISBLK(rq->mode) ? rq->rdev : 0,
@@ -71,13 +80,52 @@ static struct inode new_inode(const struct apply *a)
     };
 }
 
-int apply_make(struct apply *a)
+/* Its mode is already what the directory's default ACL leaves of it. */
+static int inherit_acls(struct apply *a, const struct inode *inode)
+{
+    struct key access = key_named(inode->ino, SPAN(ACL_ACCESS));
+    struct key inherited = key_named(inode->ino, SPAN(ACL_DEFAULT));
+    struct acl acl;
+    if (S_ISLNK(inode->mode))
+        return 0;
+    int r = rows_get_acl(&a->rows, a->request->parent, ACL_DEFAULT, &acl);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    if (S_ISDIR(inode->mode)) {
+        r = rows_put(&a->rows, DB_XATTRS, &inherited, acl_span(&acl));
+        if (r < 0)
+            return r;
+    }
+    acl_set_mode(&acl, inode->mode);
+    return acl.is_minimal ? 0 : rows_put(&a->rows, DB_XATTRS, &access, acl_span(&acl));
+}
+
+/* The new inode's name, or that it is open without one. */
+static int place(struct apply *a, const struct inode *inode)
+{
+    const struct request *rq = a->request;
+    struct name_row row = {.ino = inode->ino, .cookie = a->change->index, .type = inode->mode};
+    if (rq->flags & REQUEST_NAMELESS)
+        return hold(a, inode->ino);
+    int r = rows_put_name(&a->rows, rq->parent, rq->name, &row);
+    return r < 0 ? r : change_dir(a, rq->parent, S_ISDIR(inode->mode) ? 1 : 0);
+}
+
+static int check_make(const struct apply *a)
 {
     const struct request *rq = a->request;
     if (a->change->ino < a->meta.next_ino || a->change->ino >> INO_BITS ||
         (rq->value.size > 0 && !S_ISLNK(rq->mode)))
         return -EBADMSG;
-    int r = is_name_free(a, rq->parent, rq->name);
+    if (rq->flags & REQUEST_NAMELESS)
+        return S_ISREG(rq->mode) ? 0 : -EBADMSG;
+    return is_name_free(a, rq->parent, rq->name);
+}
+
+int apply_make(struct apply *a)
+{
+    const struct request *rq = a->request;
+    int r = check_make(a);
     if (r < 0)
         return r;
     struct inode inode = new_inode(a);
@@ -87,17 +135,25 @@ int apply_make(struct apply *a)
             return r;
     }
     r = rows_make_inode(&a->rows, &inode, rq->value);
-    if (r < 0)
-        return r;
-    struct name_row row = {.ino = inode.ino, .cookie = a->change->index, .type = inode.mode};
-    r = rows_put_name(&a->rows, rq->parent, rq->name, &row);
+    if (r == 0)
+        r = inherit_acls(a, &inode);
     if (r < 0)
         return r;
     a->meta.next_ino = inode.ino + 1;
     a->meta.n_inodes++;
     a->effect.after = inode;
     apply_touch(a, inode.ino);
-    return change_dir(a, rq->parent, S_ISDIR(inode.mode) ? 1 : 0);
+    return place(a, &inode);
+}
+
+/* What was made without a name is held by it from now on. */
+static int first_name(struct apply *a, struct inode *inode)
+{
+    struct key key = key_2(a->request->identity.host.n, inode->ino);
+    if (inode->parent == 0)
+        return -EBADMSG;
+    inode->parent = 0;
+    return rows_delete(&a->rows, DB_HELD, &key);
 }
 
 int apply_link(struct apply *a)
@@ -110,9 +166,14 @@ int apply_link(struct apply *a)
     r = rows_get_inode(&a->rows, a->change->ino, &inode);
     if (r < 0)
         return r;
-    if (S_ISDIR(inode.mode) || inode.nlink == 0)
+    if (S_ISDIR(inode.mode))
         return -EBADMSG;
     a->effect.before = inode;
+    if (inode.nlink == 0) {
+        r = first_name(a, &inode);
+        if (r < 0)
+            return r;
+    }
     inode.nlink++;
     inode.ctime_ns = a->change->time_ns;
     a->effect.after = inode;

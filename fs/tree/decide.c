@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "fs/acl.h"
+
 #define XATTR_LIST_BYTES_MAX 65536 /* what listxattr(2) can return of one inode */
 
 /* ---- attributes ---- */
@@ -78,6 +80,24 @@ static int check_xattr_list(const struct decision *d)
     return used > XATTR_LIST_BYTES_MAX ? -ENOSPC : 0;
 }
 
+/* What is stored as an ACL is one, and where it means something. */
+static int check_acl(const struct decision *d)
+{
+    const struct request *rq = d->request;
+    struct inode inode;
+    struct acl acl;
+    if (!acl_is_access(rq->name) && !acl_is_default(rq->name))
+        return 0;
+    int r = rows_get_inode(&d->rows, rq->ino, &inode);
+    if (r < 0)
+        return r;
+    if (S_ISLNK(inode.mode))
+        return -EOPNOTSUPP;
+    if (acl_is_default(rq->name) && !S_ISDIR(inode.mode))
+        return -EACCES;
+    return acl_parse(rq->value, &acl);
+}
+
 static int decide_setxattr(struct decision *d)
 {
     const struct request *rq = d->request;
@@ -97,14 +117,21 @@ static int decide_setxattr(struct decision *d)
         if (r < 0)
             return r;
     }
+    r = check_acl(d);
+    if (r < 0)
+        return r;
     d->change->ino = rq->ino;
     return tree_room(d->tree, rq->value.size);
 }
 
 static int decide_removexattr(struct decision *d)
 {
+    struct span name = d->request->name;
     d->change->ino = d->request->ino;
-    return get_xattr(d);
+    int r = get_xattr(d);
+    if (r == -ENODATA && (acl_is_access(name) || acl_is_default(name)))
+        return NOTHING_TO_DO; /* as on ext4: a mode alone is an ACL too */
+    return r;
 }
 
 /* ---- content ---- */
@@ -234,7 +261,10 @@ static uint32_t useful_flags(const struct request *rq)
 {
     switch (rq->kind) {
     case REQUEST_MAKE:
-        return S_ISREG(rq->mode) ? REQUEST_DURABLE | REQUEST_FOR_WRITE : REQUEST_DURABLE;
+        return S_ISREG(rq->mode) ? REQUEST_DURABLE | REQUEST_FOR_WRITE | REQUEST_NAMELESS
+                                 : REQUEST_DURABLE;
+    case REQUEST_SETXATTR:
+        return acl_is_access(rq->name) ? REQUEST_DURABLE | REQUEST_CLEAR_SETGID : REQUEST_DURABLE;
     case REQUEST_UNLINK:
     case REQUEST_RMDIR:
     case REQUEST_RENAME:

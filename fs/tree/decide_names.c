@@ -91,12 +91,44 @@ static int check_quota(const struct tree_meta *meta)
     return meta->used_bytes >= meta->limit_bytes ? -ENOSPC : 0;
 }
 
+/* A file that is made without a name needs a directory all the same: for the group and ACL that it inherits. */
+static int get_place(const struct decision *d, struct inode *ret_dir)
+{
+    const struct request *rq = d->request;
+    if (!(rq->flags & REQUEST_NAMELESS))
+        return get_free_name(d, rq->parent, rq->name, ret_dir);
+    if (rq->name.size > 0 || !S_ISREG(rq->mode))
+        return -EINVAL;
+    return get_dir(d, rq->parent, ret_dir);
+}
+
+/* Of the permissions asked for stays what the umask, or in its place the directory's default ACL, leaves.
+ * Returns the bytes of the ACLs that come with it. */
+static int decide_mode(const struct decision *d, const struct inode *dir, uint32_t *ret_mode)
+{
+    const struct request *rq = d->request;
+    uint32_t mode = rq->mode & (S_IFMT | PERMISSIONS);
+    struct acl acl = {0};
+    if (S_ISLNK(mode)) {
+        *ret_mode = S_IFLNK | 0777;
+        return 0;
+    }
+    int r = rows_get_acl(&d->rows, dir->ino, ACL_DEFAULT, &acl);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    mode &= r == 0 ? acl_mode(&acl) | ~0777u : ~rq->umask;
+    if (S_ISDIR(mode) && (dir->mode & S_ISGID))
+        mode |= S_ISGID;
+    *ret_mode = mode;
+    return 2 * (int)acl.size;
+}
+
 int decide_make(struct decision *d)
 {
     const struct request *rq = d->request;
     const struct tree_meta *meta = &d->tree->current;
     struct inode dir;
-    int r = get_free_name(d, rq->parent, rq->name, &dir);
+    int r = get_place(d, &dir);
     if (r < 0)
         return r;
     if (!is_known_type(rq->mode))
@@ -104,8 +136,11 @@ int decide_make(struct decision *d)
     r = check_target(rq);
     if (r == 0)
         r = check_quota(meta);
+    struct request *made = &d->change->request;
     if (r == 0)
-        r = tree_room(d->tree, rq->value.size);
+        r = decide_mode(d, &dir, &made->mode);
+    if (r >= 0)
+        r = tree_room(d->tree, rq->value.size + (size_t)r);
     if (r < 0)
         return r;
     if (meta->next_ino >> INO_BITS)
@@ -113,17 +148,21 @@ int decide_make(struct decision *d)
     if (S_ISDIR(rq->mode) && dir.nlink >= TREE_LINK_MAX)
         return -EMLINK;
 
-    struct request *made = &d->change->request;
-    made->mode = rq->mode & (S_IFMT | PERMISSIONS);
-    if (S_ISLNK(rq->mode))
-        made->mode = S_IFLNK | 0777;
-    if (dir.mode & S_ISGID) {
+    made->umask = 0;
+    if (dir.mode & S_ISGID)
         made->gid = dir.gid;
-        if (S_ISDIR(rq->mode))
-            made->mode |= S_ISGID;
-    }
     d->change->ino = meta->next_ino;
     return 0;
+}
+
+/* What was unlinked gets no name again; what was made without one does, where it is open. */
+static int check_linkable(const struct decision *d, const struct inode *inode)
+{
+    struct key key = key_2(d->request->identity.host.n, inode->ino);
+    struct span value;
+    if (inode->nlink > 0)
+        return 0;
+    return inode->parent == 0 ? -ENOENT : rows_get(&d->rows, DB_HELD, &key, &value);
 }
 
 int decide_link(struct decision *d)
@@ -138,12 +177,11 @@ int decide_link(struct decision *d)
         return r;
     if (S_ISDIR(inode.mode))
         return -EPERM;
-    if (inode.nlink == 0)
-        return -ENOENT;
     if (inode.nlink >= TREE_LINK_MAX)
         return -EMLINK;
     d->change->ino = rq->ino;
-    return tree_room(d->tree, 0);
+    r = check_linkable(d, &inode);
+    return r < 0 ? r : tree_room(d->tree, 0);
 }
 
 int decide_unlink(struct decision *d)

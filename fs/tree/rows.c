@@ -339,6 +339,16 @@ int rows_update_inode(const struct rows *rows, const struct inode *inode)
 
 /* ---- names ---- */
 
+int rows_get_acl(const struct rows *rows, uint64_t ino, const char *name, struct acl *ret_acl)
+{
+    struct key key = key_named(ino, (struct span){(const uint8_t *)name, strlen(name)});
+    struct span value;
+    int r = rows_get(rows, DB_XATTRS, &key, &value);
+    if (r < 0)
+        return r;
+    return acl_parse(value, ret_acl) < 0 ? -EBADMSG : 0;
+}
+
 int rows_get_name(const struct rows *rows, uint64_t parent, struct span name,
                   struct name_row *ret_row)
 {

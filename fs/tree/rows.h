@@ -20,6 +20,7 @@
 
 #include <lmdb.h>
 
+#include "fs/acl.h"
 #include "fs/inode.h"
 #include "fs/request.h"
 #include "proto/base/cleanup.h"
@@ -97,6 +98,10 @@ MUST_USE int rows_make_inode(const struct rows *rows, const struct inode *inode,
 MUST_USE int rows_update_inode(const struct rows *rows,
                                const struct inode *inode); /* keeps the target */
 MUST_USE int inode_decode(uint64_t ino, struct span value, struct inode *ret_inode);
+
+/* An ACL of the inode, name being ACL_ACCESS or ACL_DEFAULT. */
+MUST_USE int rows_get_acl(const struct rows *rows, uint64_t ino, const char *name,
+                          struct acl *ret_acl);
 
 /* A name is one row in names and one in cookies; both are written and removed together. */
 MUST_USE int rows_get_name(const struct rows *rows, uint64_t parent, struct span name,

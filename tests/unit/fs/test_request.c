@@ -33,7 +33,7 @@ static struct request sample(enum request_kind kind)
     case REQUEST_MAKE:
         q.parent = ROOT_INO, q.name = span_of("a name"), q.mode = S_IFLNK | 0777, q.uid = 1,
         q.gid = 2;
-        q.rdev = 3, q.value = span_of("../target");
+        q.rdev = 3, q.umask = 022, q.value = span_of("../target");
         break;
     case REQUEST_LINK:
         q.ino = 9, q.parent = 5, q.name = span_of("link");
@@ -92,6 +92,7 @@ static void assert_equal(const struct request *a, const struct request *b)
     cr_assert(span_equal(a->new_name, b->new_name));
     cr_assert(span_equal(a->value, b->value));
     cr_assert(a->mode == b->mode && a->uid == b->uid && a->gid == b->gid && a->rdev == b->rdev);
+    cr_assert_eq(a->umask, b->umask);
     cr_assert(a->set == b->set && a->rename_flags == b->rename_flags);
     cr_assert_eq(a->xattr_flags, b->xattr_flags);
     cr_assert(a->atime_ns == b->atime_ns && a->mtime_ns == b->mtime_ns && a->size == b->size);
@@ -257,6 +258,16 @@ Test(request, values)
     q.mode = 0755;
     cr_assert_eq(recode(&q), -EBADMSG);
     q.mode = S_IFLNK | 0777;
+    cr_assert_eq(recode(&q), -EBADMSG);
+    q = sample(REQUEST_MAKE);
+    q.umask = 01000;
+    cr_assert_eq(recode(&q), -EBADMSG);
+    q = sample(REQUEST_MAKE);
+    q.flags = REQUEST_NAMELESS;
+    cr_assert_eq(recode(&q), -EBADMSG);
+    q.mode = S_IFREG | 0644, q.value.size = 0, q.name.size = 0;
+    cr_assert_eq(recode(&q), 0);
+    q.flags = 0;
     cr_assert_eq(recode(&q), -EBADMSG);
     q = sample(REQUEST_PUBLISH);
     q.size = 1ULL << 63;

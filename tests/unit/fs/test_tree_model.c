@@ -99,17 +99,20 @@ static int model_make(struct model *m, const struct request *rq, const char *nam
     int r = model_dir(m, rq->parent);
     if (r < 0)
         return r;
-    if (model_find(m, rq->parent, name))
+    bool nameless = rq->flags & REQUEST_NAMELESS;
+    if (!nameless && model_find(m, rq->parent, name))
         return -EEXIST;
     uint64_t ino = m->next_ino++;
     cr_assert_lt(ino, MODEL_INODES);
     bool dir = S_ISDIR(rq->mode);
     m->inodes[ino] = (struct model_inode){.exists = true,
                                           .type = rq->mode & S_IFMT,
-                                          .nlink = dir ? 2 : 1,
-                                          .parent = dir ? rq->parent : 0};
+                                          .nlink = dir ? 2 : !nameless,
+                                          .held_by = nameless ? rq->identity.host.n : 0,
+                                          .parent = dir || nameless ? rq->parent : 0};
     m->inodes[rq->parent].nlink += dir;
-    model_add(m, rq->parent, name, ino);
+    if (!nameless)
+        model_add(m, rq->parent, name, ino);
     return 0;
 }
 
@@ -124,9 +127,11 @@ static int model_link(struct model *m, const struct request *rq, const char *nam
         return -EEXIST;
     if (is_dir(m, rq->ino))
         return -EPERM;
-    if (m->inodes[rq->ino].nlink == 0)
+    struct model_inode *inode = &m->inodes[rq->ino];
+    if (inode->nlink == 0 && (inode->parent == 0 || inode->held_by != rq->identity.host.n))
         return -ENOENT;
-    m->inodes[rq->ino].nlink++;
+    if (inode->nlink++ == 0)
+        inode->parent = inode->held_by = 0;
     model_add(m, rq->parent, name, rq->ino);
     return 0;
 }
@@ -342,6 +347,11 @@ static void draw_make(struct run *run, struct request *rq)
         rq->value = str(draw(run, 2) ? "target" : "a/longer/target");
     rq->uid = (uint32_t)draw(run, 3);
     rq->gid = (uint32_t)draw(run, 3);
+    rq->flags &= ~REQUEST_NAMELESS;
+    if (S_ISREG(rq->mode) && draw(run, 4) == 0) {
+        rq->flags |= REQUEST_NAMELESS;
+        rq->name = (struct span){0};
+    }
 }
 
 static uint64_t version_of(struct run *run, uint64_t ino)

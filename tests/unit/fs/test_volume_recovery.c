@@ -539,6 +539,12 @@ static void leave_open(struct volume *volume)
                                                  .name = span_of("held")})
                      .error,
                  0);
+    cr_assert_eq(change(volume, (struct request){.kind = REQUEST_MAKE,
+                                                 .flags = REQUEST_FOR_WRITE | REQUEST_NAMELESS,
+                                                 .parent = ROOT_INO,
+                                                 .mode = S_IFREG | 0644})
+                     .error,
+                 0);
     /* Killed before there was a file to write to. */
     cr_assert_eq(change(volume, (struct request){.kind = REQUEST_MAKE,
                                                  .flags = REQUEST_FOR_WRITE,
@@ -549,7 +555,7 @@ static void leave_open(struct volume *volume)
                  0);
 }
 
-/* After a kill, files that were being written are published as they are and closed; what was held open goes. */
+/* After a kill, files that were being written are published as they are and closed; what was open without a name goes. */
 Test(volume_recovery, resume)
 {
     create("home");
