@@ -47,10 +47,16 @@ static int64_t or_errno(int64_t result)
 
 /* ---- files ---- */
 
+int disk_open_mode(int dirfd, const char *name, int flags, mode_t mode)
+{
+    struct disk_call call = {
+        .op = DISK_OPEN, .fd = dirfd, .name = name, .flags = flags, .mode = mode};
+    return (int)CALL(&call, or_errno(openat(dirfd, name, flags | O_CLOEXEC, mode)));
+}
+
 int disk_open(int dirfd, const char *name, int flags)
 {
-    struct disk_call call = {.op = DISK_OPEN, .fd = dirfd, .name = name, .flags = flags};
-    return (int)CALL(&call, or_errno(openat(dirfd, name, flags | O_CLOEXEC, 0600)));
+    return disk_open_mode(dirfd, name, flags, 0600);
 }
 
 static int64_t read_all(int fd, uint8_t *buffer, size_t size, uint64_t offset)
@@ -124,6 +130,12 @@ int disk_allocate(int fd, int mode, uint64_t offset, uint64_t size)
     struct disk_call call = {
         .op = DISK_ALLOCATE, .fd = fd, .flags = mode, .offset = offset, .size = size};
     return (int)CALL(&call, or_errno(fallocate(fd, mode, (off_t)offset, (off_t)size)));
+}
+
+int disk_set_mode(int fd, mode_t mode)
+{
+    struct disk_call call = {.op = DISK_SET_MODE, .fd = fd, .mode = mode};
+    return (int)CALL(&call, or_errno(fchmod(fd, mode)));
 }
 
 int disk_set_times(int fd, const struct timespec times[2])

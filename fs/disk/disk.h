@@ -18,6 +18,7 @@
 
 /* Opens with O_CLOEXEC; new files have mode 0600. Returns the descriptor. */
 MUST_USE int disk_open(int dirfd, const char *name, int flags);
+MUST_USE int disk_open_mode(int dirfd, const char *name, int flags, mode_t mode);
 /* Reads until size or the end of the file: the number of bytes. */
 MUST_USE int64_t disk_read(int fd, void *buffer, size_t size, uint64_t offset);
 /* Writes all of it, or fails with any part of it written. */
@@ -27,6 +28,7 @@ MUST_USE int64_t disk_copy(int from, uint64_t from_offset, int to, uint64_t to_o
 MUST_USE int disk_truncate(int fd, uint64_t size);
 /* fallocate(2) */
 MUST_USE int disk_allocate(int fd, int mode, uint64_t offset, uint64_t size);
+MUST_USE int disk_set_mode(int fd, mode_t mode);
 MUST_USE int disk_set_times(int fd, const struct timespec times[2]);
 MUST_USE int disk_set_xattr(int fd, const char *name, const void *value, size_t size);
 MUST_USE int disk_get_xattr(int fd, const char *name, void *value, size_t size); /* its size */
@@ -64,6 +66,7 @@ enum disk_op {
     DISK_COPY,
     DISK_TRUNCATE,
     DISK_ALLOCATE,
+    DISK_SET_MODE,
     DISK_SET_TIMES,
     DISK_SET_XATTR,
     DISK_GET_XATTR,
@@ -86,6 +89,7 @@ struct disk_call {
     uint64_t offset, to_offset;
     size_t size;
     int flags;
+    mode_t mode;
 };
 
 struct disk_hook {

@@ -21,6 +21,14 @@
 /* Writing back starts this often, so that a sync finds little left. */
 #define WRITEBACK_BYTES (1u << 20)
 
+static uint32_t segment_bytes = LOG_SEGMENT_BYTES;
+
+void log_set_segment_bytes(uint32_t bytes)
+{
+    CHECK(bytes <= LOG_SEGMENT_BYTES);
+    segment_bytes = bytes;
+}
+
 /* ---- the table ---- */
 
 int log_add_segment_locked(struct log *log, struct segment *segment)
@@ -144,7 +152,7 @@ static void count(struct log *log, uint32_t size)
 
 static int append(struct log *log, struct span bytes)
 {
-    int error = log->tail->size >= LOG_SEGMENT_BYTES ? roll(log) : 0;
+    int error = log->tail->size >= segment_bytes ? roll(log) : 0;
     if (error == 0)
         error = sync_error(log);
     if (error == 0)

@@ -25,6 +25,9 @@
 
 struct log;
 
+/* For tests: segments end at the first entry past this instead. Before any log is opened. */
+void log_set_segment_bytes(uint32_t bytes);
+
 struct log_entry {
     uint64_t index, epoch;
     struct span payload;

@@ -139,13 +139,16 @@ static bool has_entry_after(struct span file, size_t offset, uint64_t index)
     return false;
 }
 
-/* A power cut writes the pages of the unsynced end in any order: the ones left out read as zeros. A sector of
- * zeros at the damage tells it from a bit that flipped in what was written. */
+/* A power cut writes the sectors of the unsynced end in any order, and each as it was at some moment: one that is left out
+ * reads as zeros, from where the file ended then. Zeros from the damage to the end of its sector, or a whole sector of
+ * them, tell it from a bit that flipped in what was written. */
 static bool has_hole_at(struct span file, size_t offset)
 {
     size_t at = (offset + HOLE_BYTES - 1) / HOLE_BYTES * HOLE_BYTES;
     size_t end = MIN(file.size, offset + LOG_ENTRY_BYTES_MAX);
     static const uint8_t zeros[HOLE_BYTES];
+    if (memcmp(file.data + offset, zeros, MIN(at, file.size) - offset) == 0 && at > offset)
+        return true;
     struct reader r = reader_over(file.data + offset, file.size - offset);
     uint32_t size;
     uint64_t index;
@@ -153,8 +156,8 @@ static bool has_hole_at(struct span file, size_t offset)
         end = MIN(end, offset + size);
     else
         end = MIN(end, at + HOLE_BYTES);
-    for (; at + HOLE_BYTES <= end; at += HOLE_BYTES)
-        if (memcmp(file.data + at, zeros, HOLE_BYTES) == 0)
+    for (; at < end; at += HOLE_BYTES)
+        if (memcmp(file.data + at, zeros, MIN(HOLE_BYTES, file.size - at)) == 0)
             return true;
     return false;
 }

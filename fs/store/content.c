@@ -200,6 +200,12 @@ static int settle_map_locked(struct content *c, size_t first, size_t end) REQUIR
     }
 }
 
+bool content_has_map(struct content *c)
+{
+    SCOPED_LOCK(&c->lock);
+    return c->map_fd >= 0;
+}
+
 int content_take_map(struct content *c)
 {
     SCOPED_LOCK(&c->lock);

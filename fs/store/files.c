@@ -16,6 +16,7 @@
 /* On an own file that began as a drawn copy: the version it was drawn of, in hexadecimal. */
 #define BASE_XATTR "user.whiskfs.base"
 #define MAP_SUFFIX ".map"
+#define PAGE_BYTES 4096u
 
 /* ---- names ---- */
 
@@ -104,7 +105,7 @@ bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t versio
     return disk_exists(store->dirfd, name);
 }
 
-/* The map gets a second name before the data moves and loses the first one after. */
+/* The map gets a second, durable name before the data moves, and loses the first one once that is durable too. */
 int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_version)
 {
     char from[COPY_NAME_MAX], to[COPY_NAME_MAX], from_map[COPY_NAME_MAX], to_map[COPY_NAME_MAX];
@@ -115,12 +116,32 @@ int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_v
     int e = copy_unlink(store, ino, to_own, drawn_version);
     if (e < 0)
         return e;
+    int to_dirfd = to_own ? store->own_dirfd : store->drawn_dirfd;
     e = disk_link(store->dirfd, from_map, store->dirfd, to_map);
+    bool has_map = e == 0;
+    if (has_map)
+        e = disk_sync(to_dirfd);
     if (e < 0 && e != -ENOENT)
         return e;
     e = disk_rename(store->dirfd, from, store->dirfd, to);
-    (void)!disk_unlink(store->dirfd, e < 0 ? to_map : from_map);
+    if (e < 0)
+        (void)!disk_unlink(store->dirfd, to_map);
+    else if (!has_map ||
+             disk_sync(to_dirfd) == 0) /* else it stays beside nothing, which does no harm */
+        (void)!disk_unlink(store->dirfd, from_map);
     return e;
+}
+
+int copy_end_rename(struct store *store, uint64_t ino, uint64_t drawn_version)
+{
+    char from[COPY_NAME_MAX], to[COPY_NAME_MAX], from_map[COPY_NAME_MAX], to_map[COPY_NAME_MAX];
+    copy_name(from, ino, false, drawn_version, "");
+    copy_name(from_map, ino, false, drawn_version, MAP_SUFFIX);
+    copy_name(to, ino, true, 0, "");
+    copy_name(to_map, ino, true, 0, MAP_SUFFIX);
+    if (disk_exists(store->dirfd, from_map) || !disk_exists(store->dirfd, to_map))
+        return copy_rename(store, ino, true, drawn_version);
+    return disk_rename(store->dirfd, from, store->dirfd, to);
 }
 
 int map_write(int fd, const struct block_map *map)
@@ -160,7 +181,33 @@ int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version, b
     return e;
 }
 
+/* -ENODATA: it has none; -EOPNOTSUPP: this filesystem cannot say. */
+static int read_base(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                     uint64_t *ret_base)
+{
+    char name[COPY_NAME_MAX], text[17] = "";
+    copy_name(name, ino, is_own, version, "");
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDONLY | O_NOFOLLOW);
+    int n = fd < 0 ? fd : disk_get_xattr(fd, BASE_XATTR, text, sizeof text - 1);
+    if (n < 0)
+        return n;
+    return n == 16 && parse_hex(text, ret_base) ? 0 : -ENODATA;
+}
+
+bool copy_base(struct store *store, uint64_t ino, bool is_own, uint64_t version, uint64_t *ret_base)
+{
+    return read_base(store, ino, is_own, version, ret_base) == 0;
+}
+
 /* ---- opening ---- */
+
+/* A map whose removal was lost, of the copy that was here before. */
+static bool is_of_another_base(struct store *store, uint64_t ino, const struct block_map *map)
+{
+    uint64_t base;
+    int e = read_base(store, ino, true, 0, &base);
+    return e == -ENODATA || (e == 0 && base != map->base_version);
+}
 
 int copy_open(struct store *store, const struct copy *copy, const uint64_t *size,
               struct content **ret_content)
@@ -178,8 +225,14 @@ int copy_open(struct store *store, const struct copy *copy, const uint64_t *size
     AUTO(block_map_done) struct block_map map = {0};
     AUTO_CLOSE int map_fd = -1;
     e = map_read(store, ino, copy->is_own, copy->version, false, &map, &map_fd);
+    if (e == 0 && copy->is_own && is_of_another_base(store, ino, &map)) {
+        block_map_done(&map);
+        close_fd(&map_fd);
+        map_fd = -1;
+        e = -ENOENT;
+    }
     if (e == -ENOENT)
-        e = block_map_init(&map, 0);
+        e = (st.st_mode & 07777) == MODE_UNSETTLED ? -EBADMSG : block_map_init(&map, 0);
     /* Own and shorter than its base: cut, by a daemon that was killed before the map said so. */
     if (e == 0 && copy->is_own && block_map_cut(&map, block_count((uint64_t)st.st_size)))
         e = map_write(map_fd, &map);
@@ -215,7 +268,8 @@ static int make_files(struct store *store, const struct inode *inode)
             return e;
     }
     copy_name(name, inode->ino, false, inode->version, "");
-    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
+    AUTO_CLOSE int fd = disk_open_mode(store->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
+                                       inode->size > 0 ? MODE_UNSETTLED : MODE_SETTLED);
     return fd < 0 ? fd : disk_truncate(fd, inode->size);
 }
 
@@ -242,13 +296,40 @@ int copy_make_own(struct store *store, uint64_t ino)
     return MIN(fd, 0);
 }
 
-bool copy_own_base(struct store *store, uint64_t ino, uint64_t *ret_version)
+/* What lies behind the base in its last page was not synced if that block was not: the page comes anew, with zeros. */
+int copy_cut_last_page(struct store *store, uint64_t ino, const struct block_map *map)
 {
-    char name[COPY_NAME_MAX], text[17] = "";
+    static const uint8_t zeros[PAGE_BYTES];
+    uint64_t size, end = map->base_size;
+    uint64_t page_end = (end + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    int e = store_own_size(store, ino, &size);
+    if (e < 0 || map->n_blocks == 0 || block_map_has(map, map->n_blocks - 1) || size <= end ||
+        end == page_end)
+        return e == -ENOENT ? 0 : e;
+    char name[COPY_NAME_MAX];
+    copy_name(name, ino, true, 0, "");
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_NOFOLLOW);
+    return fd < 0 ? fd : disk_write(fd, zeros, MIN(size, page_end) - end, end);
+}
+
+int store_own_size(struct store *store, uint64_t ino, uint64_t *ret_size)
+{
+    char name[COPY_NAME_MAX];
+    struct stat st;
     copy_name(name, ino, true, 0, "");
     AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDONLY | O_NOFOLLOW);
-    return fd >= 0 && disk_get_xattr(fd, BASE_XATTR, text, sizeof text - 1) == 16 &&
-           parse_hex(text, ret_version);
+    int e = fd < 0 ? fd : disk_stat(fd, &st);
+    if (e == 0)
+        *ret_size = (uint64_t)st.st_size;
+    return e;
+}
+
+int store_set_own_size(struct store *store, uint64_t ino, uint64_t size)
+{
+    char name[COPY_NAME_MAX];
+    copy_name(name, ino, true, 0, "");
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_NOFOLLOW);
+    return fd < 0 ? fd : disk_truncate(fd, size);
 }
 
 void copy_note_base(struct content *content, uint64_t version)

@@ -20,6 +20,10 @@
 #include "proto/base/mutex.h"
 
 #define COPY_NAME_MAX 64
+
+/* Of data files. Drawn ones are unsettled until complete and synced: without its map such a file is worth nothing. */
+#define MODE_SETTLED 0600
+#define MODE_UNSETTLED 0700
 #define TIDY_MAX 1024
 
 struct copy {
@@ -91,6 +95,7 @@ MUST_USE int content_new(struct store *store, uint64_t ino, int fd, int map_fd,
 void content_free(struct content *content);
 /* Closes the map file of a complete copy; nobody writes it again. -1 if there is none. */
 int content_take_map(struct content *content);
+bool content_has_map(struct content *content);
 
 /* store_files.c. version: of a drawn copy. All but copy_parse_name and map_* need the store's lock. */
 /* False: not a name of ours. */
@@ -101,26 +106,34 @@ MUST_USE int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_
 void copy_unlink_map(struct store *store, uint64_t ino, bool is_own, uint64_t version);
 /* Between own and drawn; replaces what is there. */
 MUST_USE int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_version);
+/* Ends one from drawn to own that was cut short: the map may have its new name already. */
+MUST_USE int copy_end_rename(struct store *store, uint64_t ino, uint64_t drawn_version);
 MUST_USE int copy_make_own(struct store *store, uint64_t ino);
 /* Makes the drawn copy of inode->version anew, empty. */
 MUST_USE int copy_remake(struct store *store, const struct inode *inode);
 /* Opens the copy's files into a content. -ENOENT; -EBADMSG: damaged. size: what a drawn copy must have, or NULL. */
 MUST_USE int copy_open(struct store *store, const struct copy *copy, const uint64_t *size,
                        struct content **ret_content);
-bool copy_own_base(struct store *store, uint64_t ino, uint64_t *ret_version);
+/* The version that a file was drawn of before it was written here. False: it was not, or nobody knows. */
+bool copy_base(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+               uint64_t *ret_base);
 /* So that a log replayed from long ago cannot take the file for an older version of itself (store_demote). */
 void copy_note_base(struct content *content, uint64_t version);
 /* -ENOENT: there is none. -EBADMSG: damaged. */
 MUST_USE int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version,
                       bool synced_only, struct block_map *ret_map, int *ret_fd);
+MUST_USE int copy_cut_last_page(struct store *store, uint64_t ino, const struct block_map *map);
 MUST_USE int map_write(int fd, const struct block_map *map);
 
 /* store.c */
+struct file *store_find_file(struct store *store, uint64_t ino) REQUIRES(store->lock); /* or NULL */
 struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
     REQUIRES(store->lock); /* NULL: no memory */
+/* Detaches its content, if it is open. */
+void store_forget_copy(struct store *store, struct copy *copy) REQUIRES(store->lock);
 void store_forget_all(struct store *store);
-/* Forgets and removes the map file of this complete copy, whose bytes are synced. */
-void store_drop_map(struct store *store, struct content *content);
+/* Marks this complete copy, whose bytes are synced, as settled, and removes its map file. */
+MUST_USE int store_settle(struct store *store, struct content *content);
 MUST_USE int store_sync_name(struct store *store, struct content *content);
 
 /* store_tidy.c */

@@ -81,7 +81,9 @@ static int distrust_map(struct store *store, uint64_t ino, bool is_own, uint64_t
         return 0;
     int e = map_read(store, ino, is_own, version, true, &map, &fd);
     if (e == 0)
-        return map_write(fd, &map);
+        e = map_write(fd, &map);
+    if (e == 0)
+        return is_own ? copy_cut_last_page(store, ino, &map) : 0;
     if (e != -EBADMSG || is_own) /* an own copy with a damaged map is named when it is asked for */
         return e == -EBADMSG ? 0 : e;
     return copy_unlink(store, ino, is_own, version);
@@ -96,7 +98,10 @@ static int open_dirs(struct store *store, int dirfd)
     if (store->own_dirfd < 0)
         return store->own_dirfd;
     store->drawn_dirfd = directory_make(store->dirfd, "drawn");
-    return MIN(store->drawn_dirfd, 0);
+    if (store->drawn_dirfd < 0)
+        return store->drawn_dirfd;
+    int e = disk_sync(store->dirfd);
+    return e < 0 ? e : disk_sync(dirfd);
 }
 
 static int recover(struct store *store, bool clean_boot)

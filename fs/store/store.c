@@ -13,7 +13,7 @@
 
 /* ---- the index ---- */
 
-static struct file *find_file(struct store *store, uint64_t ino) REQUIRES(store->lock)
+struct file *store_find_file(struct store *store, uint64_t ino) REQUIRES(store->lock)
 {
     struct file *file;
     HASH_FIND(hh, store->files, &ino, sizeof ino, file);
@@ -23,7 +23,7 @@ static struct file *find_file(struct store *store, uint64_t ino) REQUIRES(store-
 static struct copy *find_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
     REQUIRES(store->lock)
 {
-    struct file *file = find_file(store, ino);
+    struct file *file = store_find_file(store, ino);
     if (!file)
         return NULL;
     list_for_each(copy, &file->copies, struct copy, link)
@@ -56,7 +56,7 @@ static void drop_empty_file(struct store *store, struct file *file) REQUIRES(sto
 struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
     REQUIRES(store->lock)
 {
-    struct file *file = find_file(store, ino);
+    struct file *file = store_find_file(store, ino);
     if (!file)
         file = make_file(store, ino);
     if (!file)
@@ -74,7 +74,7 @@ struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint
 }
 
 /* Detaches its content, if it is open. */
-static void forget_copy(struct store *store, struct copy *copy) REQUIRES(store->lock)
+void store_forget_copy(struct store *store, struct copy *copy) REQUIRES(store->lock)
 {
     if (copy->open)
         copy->open->copy = NULL;
@@ -118,7 +118,7 @@ static int open_own(struct store *store, const struct inode *inode, struct conte
         return -ENOMEM;
     int e = copy_open(store, copy, NULL, ret_content);
     if (e < 0) {
-        forget_copy(store, copy);
+        store_forget_copy(store, copy);
         return e;
     }
     attach(store, copy, *ret_content);
@@ -144,7 +144,7 @@ static int open_drawn(struct store *store, struct copy *copy, const struct inode
         if (e == 0)
             e = copy_open(store, copy, &inode->size, ret_content);
         if (e < 0)
-            forget_copy(store, copy);
+            store_forget_copy(store, copy);
     }
     if (e < 0)
         return e;
@@ -267,7 +267,7 @@ static bool drop_last(struct store *store, struct content *content)
     if (copy) {
         copy->open = NULL;
         if (copy->is_own)
-            forget_copy(store, copy);
+            store_forget_copy(store, copy);
     }
     return true;
 }
@@ -286,20 +286,38 @@ static void unlink_map(struct store *store, struct content *content)
         copy_unlink_map(store, content->ino, copy->is_own, copy->version);
 }
 
-void store_drop_map(struct store *store, struct content *content)
+static bool is_own_copy(struct store *store, struct content *content)
 {
+    SCOPED_LOCK(&store->lock);
+    return content->copy && content->copy->is_own;
+}
+
+int store_settle(struct store *store, struct content *content)
+{
+    int e = disk_set_mode(content->fd, MODE_SETTLED);
+    /* What is drawn can be drawn again; of an own file the mark must not be lost where the map is gone. One that becomes
+     * an own file only now is synced by that. */
+    if (e == 0 && is_own_copy(store, content))
+        e = disk_sync(content->fd);
+    if (e < 0)
+        return e;
     AUTO_CLOSE int map_fd = content_take_map(content);
     if (map_fd >= 0)
         unlink_map(store, content);
+    return 0;
+}
+
+int store_sync_names(struct store *store)
+{
+    int e = disk_sync(store->own_dirfd);
+    return e < 0 ? e : disk_sync(store->drawn_dirfd);
 }
 
 int store_sync_name(struct store *store, struct content *content)
 {
     if (atomic_exchange(&content->is_name_synced, true))
         return 0;
-    int e = disk_sync(store->own_dirfd);
-    if (e == 0)
-        e = disk_sync(store->drawn_dirfd);
+    int e = store_sync_names(store);
     if (e < 0)
         atomic_store(&content->is_name_synced, false);
     return e;
@@ -319,10 +337,9 @@ static int own_copy(struct store *store, struct content *content)
     /* An own file of a host that was neither keeper nor writer a moment ago is what an ownership without a
      * publication left: the copy that was drawn takes its place. */
     struct copy *left = find_copy(store, content->ino, true, 0);
-    copy_note_base(content, version);
     int e = copy_rename(store, content->ino, true, version);
     if (e == 0 && left)
-        forget_copy(store, left);
+        store_forget_copy(store, left);
     if (e < 0)
         return e;
     copy->is_own = true;
@@ -331,10 +348,28 @@ static int own_copy(struct store *store, struct content *content)
     return 0;
 }
 
+/* 1: it is a drawn copy, of *ret_version; 0: it is this host's own. */
+static int drawn_version(struct store *store, struct content *content, uint64_t *ret_version)
+{
+    SCOPED_LOCK(&store->lock);
+    if (!content->copy)
+        return -ESTALE;
+    *ret_version = content->copy->version;
+    return !content->copy->is_own;
+}
+
 int content_own(struct content *content)
 {
-    /* An own file is no cache: its map must be readable after a power cut too. */
-    int e = content_is_complete(content) ? 0 : content_sync(content);
+    uint64_t version;
+    int e = drawn_version(content->store, content, &version);
+    if (e <= 0)
+        return e;
+
+    /* An own file is no cache: what it has, and the map of that, must be there after a power cut too. */
+    copy_note_base(content, version);
+    e = disk_sync(content->fd);
+    if (e == 0 && content_has_map(content))
+        e = content_sync(content);
     return e < 0 ? e : own_copy(content->store, content);
 }
 
@@ -343,11 +378,11 @@ int store_demote(struct store *store, uint64_t ino, uint64_t old_version)
     uint64_t base;
     SCOPED_LOCK(&store->lock);
     if (!copy_exists(store, ino, true, 0) ||
-        (copy_own_base(store, ino, &base) && base > old_version))
+        (copy_base(store, ino, true, 0, &base) && base > old_version))
         return 0; /* an entry replayed */
     struct copy *target = find_copy(store, ino, false, old_version);
     if (target)
-        forget_copy(store, target);
+        store_forget_copy(store, target);
     struct copy *copy = find_copy(store, ino, true, 0);
     if (!copy)
         copy = store_add_copy(store, ino, true, 0);
@@ -356,7 +391,7 @@ int store_demote(struct store *store, uint64_t ino, uint64_t old_version)
     int e = copy_rename(store, ino, false, old_version);
     if (e < 0) {
         if (!copy->open)
-            forget_copy(store, copy);
+            store_forget_copy(store, copy);
         return e;
     }
     copy->is_own = false;
@@ -368,7 +403,7 @@ int store_demote(struct store *store, uint64_t ino, uint64_t old_version)
 
 static int remove_copies(struct store *store, uint64_t ino, uint64_t version) REQUIRES(store->lock)
 {
-    struct file *file = find_file(store, ino);
+    struct file *file = store_find_file(store, ino);
     struct copy *copy = file ? list_first(&file->copies, struct copy, link) : NULL;
     while (copy) {
         bool is_last = copy->link.next == &file->copies;
@@ -377,11 +412,25 @@ static int remove_copies(struct store *store, uint64_t ino, uint64_t version) RE
             int e = copy_unlink(store, ino, false, copy->version);
             if (e < 0)
                 return e;
-            forget_copy(store, copy);
+            store_forget_copy(store, copy);
         }
         copy = next;
     }
     return 0;
+}
+
+bool store_has_drawn(struct store *store, uint64_t ino, uint64_t version)
+{
+    SCOPED_LOCK(&store->lock);
+    struct file *file = store_find_file(store, ino);
+    if (!file)
+        return false;
+    list_for_each(copy, &file->copies, struct copy, link)
+    {
+        if (!copy->is_own && copy->version <= version)
+            return true;
+    }
+    return false;
 }
 
 int store_superseded(struct store *store, uint64_t ino, uint64_t version)
@@ -399,7 +448,7 @@ int store_remove(struct store *store, uint64_t ino)
     e = copy_unlink(store, ino, true, 0);
     struct copy *own = find_copy(store, ino, true, 0);
     if (e == 0 && own)
-        forget_copy(store, own);
+        store_forget_copy(store, own);
     return e;
 }
 

@@ -4,6 +4,8 @@
  *     content/drawn/INO.VERSION     a copy of a version that another host keeps; kept while it may still be needed
  *     … .map                        beside a file that is not complete: which blocks are present
  *
+ * A drawn file is made with mode 0700, and gets 0600 when it is complete and synced: then it needs no map. So a power cut
+ * that keeps its name and loses its map's does not make it look complete.
  * INO and VERSION in hexadecimal. A block's bit becomes durable only after its bytes: maps are trusted after a clean
  * boot (page cache survives the daemon); after an unclean boot drawn copies whose map is not marked synced go: they
  * are cache. A complete copy loses its map only after its bytes are synced.
@@ -118,10 +120,22 @@ MUST_USE int content_sync(struct content *content);
 /* Another host published a newer version: our own copy of ino becomes the drawn copy of old_version. Open contents
  * keep it. It is removed later, by store_superseded. */
 MUST_USE int store_demote(struct store *store, uint64_t ino, uint64_t old_version);
-/* The keeper of a version after `version` is complete: drawn copies of ino up to `version` go (open ones at their close). */
+/* The keeper of a version after `version` is complete: drawn copies of ino up to `version` go (open ones at their close).
+ * This and store_remove only once the entry that says so is durable. */
 MUST_USE int store_superseded(struct store *store, uint64_t ino, uint64_t version);
+/* Are there any? */
+bool store_has_drawn(struct store *store, uint64_t ino, uint64_t version);
 /* The inode is gone: every copy of it goes (open ones at their close). */
 MUST_USE int store_remove(struct store *store, uint64_t ino);
+/* After an unclean boot: entries that were lost may have moved a file's copies, and a copy without a sync may have no
+ * name. Brings them where `inode` wants them. 0; 1: what this host kept of it is lost, it is empty. */
+MUST_USE int store_restore(struct store *store, struct host_id self, const struct inode *inode,
+                           bool is_home);
+/* The size of this host's own file, open or not. -ENOENT. */
+MUST_USE int store_own_size(struct store *store, uint64_t ino, uint64_t *ret_size);
+MUST_USE int store_set_own_size(struct store *store, uint64_t ino, uint64_t size);
+/* What entries did to the names of copies so far is durable then. */
+MUST_USE int store_sync_names(struct store *store);
 /* At start: removes copies of inodes for which `wanted` is false. */
 typedef bool store_wanted_f(void *ctx, uint64_t ino);
 MUST_USE int store_sweep(struct store *store, store_wanted_f *wanted, void *ctx);

@@ -11,12 +11,11 @@
 static void settle_complete(struct content *content)
 {
     int e = disk_sync_data(content->fd);
-    if (e < 0) {
+    if (e == 0)
+        e = store_settle(content->store, content);
+    if (e < 0)
         log_error("store", "cannot sync the copy of inode %" PRIx64 ": %s", content->ino,
                   strerror(-e));
-        return;
-    }
-    store_drop_map(content->store, content);
 }
 
 static void do_item(struct tidy_item item)

@@ -312,58 +312,6 @@ void tree_batch_abort(struct tree *tree)
     tree->current = tree->committed;
 }
 
-/* ---- copies ---- */
-
-/* Reads the index from the copy itself: it is the one that the copy's snapshot had. */
-static int read_copy_index(int fd, uint64_t *ret_index)
-{
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    MDB_env *env;
-    int rc = mdb_env_create(&env);
-    if (rc != 0)
-        return rows_error(rc);
-    MDB_txn *txn = NULL;
-    MDB_dbi dbi[DB_N];
-    rc = mdb_env_set_maxdbs(env, DB_N);
-    if (rc == 0)
-        rc = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0);
-    if (rc == 0)
-        rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-    if (rc == 0)
-        rc = mdb_dbi_open(txn, rows_db_name(DB_META), 0, &dbi[DB_META]);
-    int r = rows_error(rc);
-    struct tree_meta meta = {0};
-    if (r == 0)
-        r = rows_get_meta(&(struct rows){.txn = txn, .dbi = dbi}, &meta);
-    if (txn)
-        mdb_txn_abort(txn);
-    mdb_env_close(env);
-    if (r < 0)
-        return r == -ENOENT ? -EBADMSG : r;
-    *ret_index = meta.applied;
-    return 0;
-}
-
-int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index)
-{
-    AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDWR | O_CREAT | O_EXCL);
-    if (fd < 0)
-        return fd;
-    uint64_t index = 0;
-    int r = rows_error(mdb_env_copyfd2(tree->env, fd, MDB_CP_COMPACT));
-    if (r == 0)
-        r = read_copy_index(fd, &index);
-    if (r == 0)
-        r = disk_sync(fd);
-    if (r < 0) {
-        (void)!disk_unlink(dirfd, name);
-        return r;
-    }
-    *ret_index = index;
-    return 0;
-}
-
 int tree_sync(struct tree *tree)
 {
     return rows_error(mdb_env_sync(tree->env, 1));

@@ -102,5 +102,7 @@ void tree_batch_abort(struct tree *tree); /* instead of commit: nothing of it st
 
 /* Writes a consistent, compact and synced copy to dirfd/name (made with O_EXCL), and the index it stands at. */
 MUST_USE int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index);
+/* Compares a copy with the checksum that it carries, and says its index. -EBADMSG: damaged, or no copy. */
+MUST_USE int tree_check_copy(int fd, uint64_t *ret_index);
 /* fdatasync of the environment itself: for a clean shutdown. */
 MUST_USE int tree_sync(struct tree *tree);

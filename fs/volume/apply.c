@@ -35,12 +35,11 @@ static int fail(struct volume *volume, uint64_t index, const char *what, int err
     return -EIO;
 }
 
-/* What is left behind of content nobody needs is swept at the next start. */
-static void tidy(int error, uint64_t ino)
+/* Drawn copies of ino up to version are needed no more. Mostly there are none. */
+static void supersede(struct volume *volume, uint64_t index, uint64_t ino, uint64_t version)
 {
-    if (error < 0)
-        log_warning("volume", "cannot remove old content of inode %" PRIu64 ": %s", ino,
-                    strerror(-error));
+    if (store_has_drawn(volume->store, ino, version))
+        removals_add(volume, index, ino, version);
 }
 
 /* A host that draws the blocks it lacks asks us for the version it began from: that one must not be lost. */
@@ -54,11 +53,11 @@ static int apply_to_store(struct volume *volume, const struct applied_entry *ent
     if (error < 0)
         return error;
     if (q->kind == REQUEST_PUBLISH && !(q->flags & REQUEST_INCOMPLETE))
-        tidy(store_superseded(volume->store, change->ino, change->index - 1), change->ino);
+        supersede(volume, change->index, change->ino, change->index - 1);
     if (q->kind == REQUEST_KEEP && q->base_version > 0)
-        tidy(store_superseded(volume->store, change->ino, q->base_version - 1), change->ino);
+        supersede(volume, change->index, change->ino, q->base_version - 1);
     if (entry->effect.gone != 0)
-        tidy(store_remove(volume->store, entry->effect.gone), entry->effect.gone);
+        removals_add(volume, change->index, entry->effect.gone, UINT64_MAX);
     return 0;
 }
 

@@ -79,6 +79,9 @@ static int write_checkpoint(struct volume *volume, uint64_t *ret_index)
     if (error < 0 && error != -ENOENT)
         return error;
     error = tree_checkpoint(volume->tree, dirfd, NEW_NAME, &index);
+    /* The names of copies are as its entries made them: they will not be replayed. */
+    if (error == 0)
+        error = store_sync_names(volume->store);
     if (error == 0)
         error = log_sync(volume->log, index);
     if (error < 0)

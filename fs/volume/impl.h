@@ -1,15 +1,16 @@
 /* fs/volume/impl.h — private to the volume: what its files share.
  *
  *     volume.c           who decides, reading accessors, the watcher
- *     volume_apply.c     entries into log, tree and store: decided here, followed, replayed
- *     volume_recover.c   create, install, open, free, delete
- *     volume_resume.c    what this host's earlier sessions left
- *     volume_checkpoint.c
+ *     apply.c     entries into log, tree and store: decided here, followed, replayed
+ *     recover.c   create, install, open, free, delete
+ *     resume.c    what this host's earlier sessions left
+ *     checkpoint.c, removal.c, retired.c
  */
 #pragma once
 
 #include <stdatomic.h>
 
+#include "fs/volume/removal.h"
 #include "fs/volume/retired.h"
 #include "fs/volume/volume.h"
 #include "proto/base/log.h"
@@ -42,6 +43,8 @@ struct volume {
     struct volume_survivors *survivors; /* or NULL */
     uint64_t session;
     bool is_open; /* volume_open has succeeded */
+    bool
+        is_new_boot; /* the machine was restarted since it was last open: what was not synced may be gone */
     struct tree *tree;
     struct store *store;
     struct log *log;
@@ -61,10 +64,11 @@ struct volume {
     unsigned n_watching; /* calls of a watcher under way */
 
     struct retired retired;
+    struct removals removals;
     struct checkpointer checkpointer;
 };
 
-/* ---- volume_apply.c ---- */
+/* ---- apply.c ---- */
 
 /* One entry as it went in: for the watcher, once no lock is held. */
 struct applied_entry {
@@ -87,7 +91,7 @@ MUST_USE int volume_check(struct volume *volume);
 void volume_tell(struct volume *volume, const struct applied_entry *entry);
 void volume_advance(struct volume *volume, uint64_t applied);
 
-/* ---- volume_checkpoint.c ---- */
+/* ---- checkpoint.c ---- */
 
 /* Finds the newest checkpoint below dirfd. 0 with index 0: none. */
 MUST_USE int checkpoint_newest(int checkpoint_dirfd, uint64_t *ret_index);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "fs/directory.h"
 #include "fs/disk/disk.h"
@@ -186,8 +187,17 @@ static int volume_new(const struct volume_options *options, struct volume **ret_
     mutex_init(&volume->checkpointer.lock, LOCK_leaf);
     cond_init(&volume->checkpointer.changed);
     retired_init(&volume->retired);
+    removals_init(&volume->removals);
     *ret_volume = volume;
     return 0;
+}
+
+/* Its bytes and the name of its file; the name of its directory goes with the boot file. */
+static int sync_state(struct volume *volume)
+{
+    AUTO_CLOSE int statefd = directory_open(volume->dirfd, TREE_DIRECTORY);
+    int error = statefd < 0 ? statefd : tree_sync(volume->tree);
+    return error < 0 ? error : disk_sync(statefd);
 }
 
 /* After this the state can be taken as it is, by whatever boot. */
@@ -195,7 +205,7 @@ static void close_in_order(struct volume *volume)
 {
     int error = log_sync(volume->log, log_last(volume->log));
     if (error == 0)
-        error = tree_sync(volume->tree);
+        error = sync_state(volume);
     if (error == 0)
         error = boot_write(volume->dirfd, true);
     if (error < 0)
@@ -208,12 +218,14 @@ void volume_free(struct volume *volume)
     if (!volume)
         return;
     checkpointer_stop(volume);
+    removals_stop(volume);
     if (volume->is_open && !atomic_load(&volume->is_failed))
         close_in_order(volume);
     store_free(volume->store);
     tree_free(volume->tree);
     log_free(volume->log);
     retired_done(&volume->retired);
+    removals_done(&volume->removals);
     cond_done(&volume->checkpointer.changed);
     mutex_done(&volume->checkpointer.lock);
     cond_done(&volume->seen);
@@ -294,17 +306,20 @@ static int check_checkpoint(int newfd, const struct volume_options *options, int
     AUTO_CLOSE int statefd = directory_make(newfd, TREE_DIRECTORY);
     if (statefd < 0)
         return statefd;
-    int error = directory_copy_file(newfd, TREE_FILE, fd);
+    uint64_t index;
+    int error = tree_check_copy(fd, &index);
+    if (error == 0)
+        error = directory_copy_file(newfd, TREE_FILE, fd);
     AUTO(tree_freep) struct tree *tree = NULL;
     if (error == 0)
         error = tree_open(newfd, options->map_bytes, &tree);
     if (error < 0)
         return error;
-    if (tree_applied(tree) == 0 || host_equal(tree_home(tree), NO_HOST))
+    if (index == 0 || tree_applied(tree) != index || host_equal(tree_home(tree), NO_HOST))
         return -EBADMSG;
     if (host_equal(tree_home(tree), options->self))
         return -EINVAL;
-    *ret_index = tree_applied(tree);
+    *ret_index = index;
     return 0;
 }
 
@@ -346,22 +361,37 @@ int volume_install(const struct volume_options *options, int checkpoint_fd)
 
 /* ---- opening ---- */
 
+/* Opens the newest checkpoint, once it is known to be what was written. -ENOENT: there is none. */
+static int open_newest(int checkpoint_dirfd, uint64_t *ret_index)
+{
+    char name[CHECKPOINT_NAME_BYTES];
+    uint64_t index = 0, said = 0;
+    int error = checkpoint_newest(checkpoint_dirfd, &index);
+    if (error < 0 || index == 0)
+        return error < 0 ? error : -ENOENT;
+    checkpoint_name(index, name);
+    AUTO_CLOSE int fd = disk_open(checkpoint_dirfd, name, O_RDONLY);
+    error = fd < 0 ? fd : tree_check_copy(fd, &said);
+    if (error == 0 && said != index)
+        error = -EBADMSG;
+    if (error == -EBADMSG)
+        log_error("volume", "the checkpoint %s is damaged", name);
+    *ret_index = index;
+    return error < 0 ? error : TAKE_FD(fd);
+}
+
 /* The newest checkpoint becomes the state; without one the log begins at 1 and gives it all. */
 static int restore_state(int dirfd, int checkpoint_dirfd)
 {
     static const char *const old[] = {"state.new", TREE_DIRECTORY};
-    char name[CHECKPOINT_NAME_BYTES];
     uint64_t index = 0;
+    AUTO_CLOSE int fd = open_newest(checkpoint_dirfd, &index);
+    if (fd < 0 && fd != -ENOENT)
+        return fd;
     int error = remove_all(dirfd, old, N_ELEMENTS(old));
-    if (error == 0)
-        error = checkpoint_newest(checkpoint_dirfd, &index);
-    if (error < 0 || index == 0)
+    if (error < 0 || fd < 0)
         return error;
     log_info("volume", "restoring the state from the checkpoint at entry %" PRIu64, index);
-    checkpoint_name(index, name);
-    AUTO_CLOSE int fd = disk_open(checkpoint_dirfd, name, O_RDONLY);
-    if (fd < 0)
-        return fd;
     AUTO_CLOSE int statefd = directory_make(dirfd, "state.new");
     if (statefd < 0)
         return statefd;
@@ -422,9 +452,44 @@ static int cover_log(struct volume *volume)
     return volume_checkpoint(volume, true);
 }
 
+struct restoring {
+    struct volume *volume;
+    int error;
+};
+
+/* What an entry that was not durable did to own files is undone; a file that was never synced may be lost: it is empty. */
+static bool restore_one(void *ctx, const struct inode *inode)
+{
+    struct restoring *restoring = ctx;
+    struct volume *volume = restoring->volume;
+    if (!S_ISREG(inode->mode))
+        return true;
+    int r = store_restore(volume->store, volume->self, inode, volume_is_home(volume));
+    if (r == 1)
+        log_warning("volume",
+                    "inode %" PRIu64 " had not been synced before the power went: it is empty",
+                    inode->ino);
+    restoring->error = MIN(r, 0);
+    return r >= 0;
+}
+
+static int restore_content(struct volume *volume)
+{
+    struct restoring restoring = {.volume = volume};
+    int error = tree_each(volume->tree, 0, restore_one, &restoring);
+    return error < 0 ? error : restoring.error;
+}
+
+/* Nothing is removed for entries that a power cut could still take. */
+static int sweep(struct volume *volume)
+{
+    int error = log_sync(volume->log, log_last(volume->log));
+    return error < 0 ? error : store_sweep(volume->store, is_wanted, volume);
+}
+
 static int recover(struct volume *volume, const struct volume_options *options)
 {
-    struct boot boot;
+    struct boot boot = {0};
     int error = boot_read(volume->dirfd, &boot);
     if (error == 0)
         error = open_tree(volume, options->map_bytes, boot.is_same || boot.is_clean);
@@ -434,12 +499,17 @@ static int recover(struct volume *volume, const struct volume_options *options)
         error = store_open(volume->dirfd, boot.is_same, options->source, &volume->store);
     if (error == 0)
         error = volume_replay(volume);
+    volume->is_new_boot = !boot.is_same;
+    if (error == 0 && volume->is_new_boot)
+        error = restore_content(volume);
     if (error == 0)
-        error = store_sweep(volume->store, is_wanted, volume);
+        error = sweep(volume);
     if (error < 0)
         return error;
     volume_advance(volume, tree_applied(volume->tree));
     error = checkpointer_start(volume);
+    if (error == 0)
+        error = removals_start(volume);
     return error < 0 ? error : cover_log(volume);
 }
 

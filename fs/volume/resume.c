@@ -42,6 +42,40 @@ static bool collect(void *ctx, const struct inode *inode)
     return true;
 }
 
+struct cut {
+    struct volume *volume;
+    struct left left;
+};
+
+/* After a power cut: closed files whose size on the disk is another one than was published, as they were not synced. */
+static bool collect_cut(void *ctx, const struct inode *inode)
+{
+    struct cut *cut = ctx;
+    struct volume *volume = cut->volume;
+    uint64_t size;
+    if (!S_ISREG(inode->mode) || !host_equal(inode->keeper, volume->self) ||
+        host_equal(inode->writer, volume->self) ||
+        store_own_size(volume->store, inode->ino, &size) < 0 || size == inode->size)
+        return true;
+    log_warning("volume",
+                "inode %" PRIu64 " had not been synced before the power went: size=%" PRIu64
+                " before=%" PRIu64,
+                inode->ino, size, inode->size);
+    if (host_equal(inode->writer, NO_HOST))
+        return collect(&cut->left, inode);
+    /* Another host builds upon what was published: that size, then, with zeros where bytes are lost. */
+    cut->left.error = store_set_own_size(volume->store, inode->ino, inode->size);
+    return cut->left.error == 0;
+}
+
+static int list_cut(struct volume *volume, struct left *writing)
+{
+    struct cut cut = {.volume = volume, .left = *writing};
+    int error = tree_each(volume->tree, 0, collect_cut, &cut);
+    *writing = cut.left;
+    return error;
+}
+
 static int list_left(struct volume *volume, struct left *writing, struct left *held)
 {
     const struct volume_survivors *survivors = volume->survivors;
@@ -49,6 +83,8 @@ static int list_left(struct volume *volume, struct left *writing, struct left *h
     writing->goes_on = survivors ? survivors->is_written : NULL;
     held->goes_on = survivors ? survivors->is_open : NULL;
     int error = tree_each_writer(volume->tree, volume->self, collect, writing);
+    if (error == 0 && volume->is_new_boot)
+        error = list_cut(volume, writing);
     if (error == 0)
         error = tree_each_held(volume->tree, volume->self, collect, held);
     if (error == 0)

@@ -101,6 +101,9 @@ struct volume_watcher {
 void volume_watch(struct volume *volume,
                   struct volume_watcher *watcher); /* NULL: nobody; returns when none is running */
 
+/* Returns when the content of what was removed so far is off the disk; without it that takes a moment. False: deadline. */
+MUST_USE bool volume_wait_removed(struct volume *volume, int64_t deadline_ns);
+
 /* Writes a checkpoint when enough has been logged since the last, and trims the log to the one before it (members a
  * little behind still find their entries); thread-safe. */
 MUST_USE int volume_checkpoint(struct volume *volume, bool force);

@@ -446,6 +446,7 @@ Test(volume, demoted_by_publish)
     /* The new keeper has all of it: the old version is not needed any more. */
     struct request keep = {.kind = REQUEST_KEEP, .ino = ino, .base_version = next};
     cr_assert_eq(change(replica, keep).error, 0);
+    settle_removals(home);
     cr_assert(!file_exists("home", ino, version));
     volume_free(replica);
     volume_free(home);
@@ -490,8 +491,10 @@ Test(volume, content_goes_with_inode)
     cr_assert(file_exists("replica", ino, 0) && file_exists("home", ino, inode.version));
     struct request request = {.kind = REQUEST_UNLINK, .parent = ROOT_INO, .name = span_of("f")};
     cr_assert_eq(change(home, request).error, 0);
+    settle_removals(home);
     cr_assert(!file_exists("home", ino, inode.version));
     catch_up(home, replica);
+    settle_removals(replica);
     cr_assert(!file_exists("replica", ino, 0));
     volume_free(replica);
     volume_free(home);

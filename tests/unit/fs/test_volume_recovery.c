@@ -577,6 +577,7 @@ Test(volume_recovery, resume)
     struct tree_usage usage;
     tree_usage(volume_tree(volume), &usage);
     cr_assert_eq(usage.n_inodes, 4);
+    settle_removals(volume);
     cr_assert(!file_exists("home", new_file.ino + 1, 0), "the held file's content");
     struct inode made;
     struct content *content = NULL;

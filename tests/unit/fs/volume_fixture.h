@@ -234,6 +234,12 @@ static struct outcome publish(struct volume *volume, uint64_t ino, uint64_t size
                                            .base_version = get(volume, ino).version});
 }
 
+/* What was removed so far is off the disk. */
+UNUSED static void settle_removals(struct volume *volume)
+{
+    cr_assert(volume_wait_removed(volume, clock_mono_ns() + 10 * NS_PER_S));
+}
+
 /* version 0: the host's own file. */
 static bool file_exists(const char *volume, uint64_t ino, uint64_t version)
 {
