@@ -192,6 +192,7 @@ static int start_events(struct host *host)
         return 0;
     struct events_config events = {
         .host = config->name,
+        .state = config->state,
         .settings = host->kafka,
         .observer =
             {

@@ -11,12 +11,14 @@
 struct events;
 
 struct events_config {
-    const char *host; /* this host's name: the group is whiskfs-HOST */
+    const char *host;  /* this host's name: the group is whiskfs-HOST */
+    const char *state; /* directory in which it keeps what it learned; NULL: nowhere */
     struct kafka_settings settings;
     struct observer_config observer;
 };
 
-/* Copies what it needs of config but for membership, ops and arg. Callbacks begin at once. -EINVAL: see ret_sentence. */
+/* Copies what it needs of config but for membership, ops and arg. Callbacks begin at once. -EINVAL: see ret_sentence.
+ * What was learned is written down each minute in which there was something new, and at the end. */
 MUST_USE int events_new(const struct events_config *config, struct events **ret_events,
                         char ret_sentence[static KAFKA_SENTENCE_SIZE]);
 /* No callback runs when it returns; within a second, if callbacks do not wait. */

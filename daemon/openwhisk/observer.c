@@ -353,7 +353,7 @@ void observer_tick(struct observer *o, int64_t now_ms)
     atomic_store(&c->runs_evicted, stats.n_evicted);
     atomic_store(&c->invokers, stats.n_invokers);
     atomic_store(&c->invokers_up, stats.n_up);
-    atomic_store(&c->known_actions, stats.n_actions);
+    atomic_store(&c->known_contexts, stats.n_contexts);
     atomic_store(&c->checked, stats.n_checked);
     atomic_store(&c->action_right, stats.n_action_right);
     atomic_store(&c->invoker_right, stats.n_invoker_right);

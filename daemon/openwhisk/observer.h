@@ -53,7 +53,7 @@ struct observer_counters {
     atomic_uint_least64_t checked, action_right,
         invoker_right; /* predictions that came to a test */
     /* As of the last tick. */
-    atomic_uint_least64_t runs, runs_evicted, invokers, invokers_up, known_actions;
+    atomic_uint_least64_t runs, runs_evicted, invokers, invokers_up, known_contexts;
 };
 
 struct observer_config {

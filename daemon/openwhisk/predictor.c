@@ -2,11 +2,12 @@
 #include "daemon/openwhisk/predictor.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+#include <xxhash.h>
 
 #include "daemon/openwhisk/balancer.h"
 
@@ -18,6 +19,7 @@ struct run {
     char step_id[OW_ID_SIZE];
     char namespace_name[OW_NAME_SIZE];
     char action[OW_ACTION_SIZE];
+    uint64_t prefix;   /* all actions up to the latest step's, as one number */
     unsigned step;     /* index of the latest step */
     int invoker;       /* that it was sent to, or ANY_INVOKER */
     int64_t last_ms;   /* when its message was seen */
@@ -208,6 +210,7 @@ static void set_step(struct run *run, const struct ow_activation *a, int invoker
     memcpy(run->step_id, a->id, sizeof run->step_id);
     memcpy(run->namespace_name, a->namespace_name, sizeof run->namespace_name);
     memcpy(run->action, a->action, sizeof run->action);
+    run->prefix = XXH3_64bits_withSeed(a->action, strlen(a->action), run->prefix);
     run->invoker = invoker;
     run->last_ms = now_ms;
     run->result_ms = -1;
@@ -254,11 +257,40 @@ static void check_place(struct predictor *p, const struct ow_activation *a, int 
         p->n_invoker_right++;
 }
 
+/* No action's name begins with a hash sign. */
+#define PREFIX_SIZE 18
+
+static void prefix_context(const struct run *run, char ret_context[static PREFIX_SIZE])
+{
+    (void)snprintf(ret_context, PREFIX_SIZE, "#%016" PRIx64, run->prefix);
+}
+
+static void learn(struct predictor *p, const struct run *run, const char *next)
+{
+    char prefix[PREFIX_SIZE];
+    prefix_context(run, prefix);
+    (void)!transitions_learn(p->transitions, run->namespace_name, prefix, next, 1);
+    (void)!transitions_learn(p->transitions, run->namespace_name, run->action, next, 1);
+}
+
+/* Runs that began alike go on alike, whichever sequences share the last action; a run that began like none before is
+ * judged by that. */
+static int guess_next(struct predictor *p, const struct run *run,
+                      struct transition_guess *ret_guess)
+{
+    char prefix[PREFIX_SIZE];
+    prefix_context(run, prefix);
+    int r = transitions_guess(p->transitions, run->namespace_name, prefix, ret_guess);
+    return r == -ENOENT
+               ? transitions_guess(p->transitions, run->namespace_name, run->action, ret_guess)
+               : r;
+}
+
 static struct run *run_advance(struct predictor *p, struct run *run, const struct ow_activation *a,
                                int invoker, int64_t now_ms)
 {
     check_place(p, a, invoker, check_prediction(p, run, a));
-    (void)!transitions_learn(p->transitions, run->namespace_name, run->action, a->action, 1);
+    learn(p, run, a->action);
     run_unlink(p, run);
     set_step(run, a, invoker, now_ms);
     run->step++;
@@ -268,7 +300,7 @@ static struct run *run_advance(struct predictor *p, struct run *run, const struc
 static bool predict(struct predictor *p, struct run *run, int64_t now_ms)
 {
     struct transition_guess guess;
-    if (transitions_guess(p->transitions, run->namespace_name, run->action, &guess) < 0)
+    if (guess_next(p, run, &guess) < 0)
         return false;
     struct prediction *predicted = &run->predicted;
     memcpy(predicted->run, run->cause, sizeof predicted->run);
@@ -339,10 +371,9 @@ void predictor_expire(struct predictor *p, int64_t now_ms)
     {
         if (!is_over(p, run, now_ms))
             continue;
-        if (run->result_ms >=
-            0) /* without its result it may as well have failed, or we missed messages */
-            (void)!transitions_learn(p->transitions, run->namespace_name, run->action,
-                                     TRANSITION_END, 1);
+        /* Without its result it may as well have failed, or we missed messages. */
+        if (run->result_ms >= 0)
+            learn(p, run, TRANSITION_END);
         run_drop(p, run);
     }
 }
@@ -357,7 +388,7 @@ void predictor_stats(const struct predictor *p, int64_t now_ms, struct predictor
     *ret_stats = (struct predictor_stats){
         .n_runs = HASH_COUNT(p->by_cause),
         .n_invokers = p->n_invokers,
-        .n_actions = transitions_count(p->transitions),
+        .n_contexts = transitions_count(p->transitions),
         .n_evicted = p->n_evicted,
         .n_checked = p->n_checked,
         .n_action_right = p->n_action_right,

@@ -26,7 +26,7 @@ struct predictor;
 struct predictor_config {
     double managed_fraction, blackbox_fraction;
     unsigned max_runs;
-    unsigned max_actions;  /* with known successors */
+    unsigned max_actions;  /* contexts with known successors, and actions with known containers */
     int64_t run_expiry_ms; /* a step may run this long: its time limit and then some */
     int64_t
         run_end_ms; /* after the last step's result this long without a next step: the run is over */
@@ -89,7 +89,7 @@ struct predictor_stats {
     unsigned n_runs;     /* now */
     unsigned n_invokers; /* highest id seen + 1 */
     unsigned n_up;       /* of these, with a fresh ping */
-    unsigned n_actions;  /* with known successors */
+    unsigned n_contexts; /* with known successors */
     uint64_t n_evicted;  /* runs that went because there were too many */
     uint64_t n_checked;  /* predictions that a next step has confirmed or refuted */
     uint64_t n_action_right, n_invoker_right;

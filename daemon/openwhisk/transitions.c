@@ -16,39 +16,40 @@ struct successor {
     uint32_t count;
 };
 
-struct source_action {
+struct known {
     UT_hash_handle hh;
     unsigned n;
     struct successor successors[SUCCESSORS_MAX];
     uint32_t key_length;
-    char key[]; /* "namespace\naction": names hold no newline */
+    char key[]; /* "namespace\ncontext": names hold no newline */
 };
 
 struct transitions {
-    struct source_action *by_key; /* uthash keeps insertion order: the head is the one to go */
-    unsigned max_actions;
+    struct known *by_key; /* uthash keeps insertion order: the head is the one to go */
+    unsigned max_contexts;
+    uint64_t n_learned;
 };
 
 #define KEY_SIZE (OW_NAME_SIZE + 1 + OW_ACTION_SIZE)
 
-int transitions_new(unsigned max_actions, struct transitions **ret_transitions)
+int transitions_new(unsigned max_contexts, struct transitions **ret_transitions)
 {
     struct transitions *t = calloc(1, sizeof *t);
     if (!t)
         return -ENOMEM;
-    t->max_actions = max_actions;
+    t->max_contexts = max_contexts;
     *ret_transitions = t;
     return 0;
 }
 
-static void source_free(struct source_action *s)
+static void source_free(struct known *s)
 {
     for (unsigned i = 0; i < s->n; i++)
         free(s->successors[i].next);
     free(s);
 }
 
-static void source_drop(struct transitions *t, struct source_action *s)
+static void source_drop(struct transitions *t, struct known *s)
 {
     HASH_DELETE(hh, t->by_key, s);
     source_free(s);
@@ -63,13 +64,13 @@ void transitions_free(struct transitions *t)
     free(t);
 }
 
-static uint32_t make_key(const char *namespace_name, const char *action, char key[static KEY_SIZE])
+static uint32_t make_key(const char *namespace_name, const char *context, char key[static KEY_SIZE])
 {
-    return (uint32_t)snprintf(key, KEY_SIZE, "%s\n%s", namespace_name, action);
+    return (uint32_t)snprintf(key, KEY_SIZE, "%s\n%s", namespace_name, context);
 }
 
 /* -ENOMEM: the entry is freed. */
-static int source_link(struct transitions *t, struct source_action *s)
+static int source_link(struct transitions *t, struct known *s)
 {
     HASH_ADD_KEYPTR(hh, t->by_key, s->key, s->key_length, s);
     if (s->hh.tbl)
@@ -78,9 +79,9 @@ static int source_link(struct transitions *t, struct source_action *s)
     return -ENOMEM;
 }
 
-static struct source_action *source_find(struct transitions *t, const char *key, uint32_t length)
+static struct known *source_find(struct transitions *t, const char *key, uint32_t length)
 {
-    struct source_action *s;
+    struct known *s;
     HASH_FIND(hh, t->by_key, key, length, s);
     if (!s || !s->hh.next)
         return s;
@@ -89,9 +90,9 @@ static struct source_action *source_find(struct transitions *t, const char *key,
 }
 
 static int source_make(struct transitions *t, const char *key, uint32_t length,
-                       struct source_action **ret_source)
+                       struct known **ret_source)
 {
-    struct source_action *s = calloc(1, sizeof *s + length);
+    struct known *s = calloc(1, sizeof *s + length);
     if (!s)
         return -ENOMEM;
     s->key_length = length;
@@ -99,13 +100,13 @@ static int source_make(struct transitions *t, const char *key, uint32_t length,
     int r = source_link(t, s);
     if (r < 0)
         return r;
-    if (HASH_COUNT(t->by_key) > t->max_actions)
+    if (HASH_COUNT(t->by_key) > t->max_contexts)
         source_drop(t, t->by_key);
     *ret_source = s;
     return 0;
 }
 
-static struct successor *find_successor(struct source_action *s, const char *next)
+static struct successor *find_successor(struct known *s, const char *next)
 {
     for (unsigned i = 0; i < s->n; i++)
         if (strcmp(s->successors[i].next, next) == 0)
@@ -113,7 +114,7 @@ static struct successor *find_successor(struct source_action *s, const char *nex
     return NULL;
 }
 
-static struct successor *rarest(struct source_action *s)
+static struct successor *rarest(struct known *s)
 {
     struct successor *least = &s->successors[0];
     for (unsigned i = 1; i < s->n; i++)
@@ -122,8 +123,7 @@ static struct successor *rarest(struct source_action *s)
     return least;
 }
 
-static int add_successor(struct source_action *s, const char *next,
-                         struct successor **ret_successor)
+static int add_successor(struct known *s, const char *next, struct successor **ret_successor)
 {
     char *copy = strdup(next);
     if (!copy)
@@ -141,7 +141,7 @@ static int add_successor(struct source_action *s, const char *next,
 }
 
 /* Counts stay small, so that a sequence that was changed is believed soon. */
-static void count_up(struct source_action *s, struct successor *successor, uint32_t count)
+static void count_up(struct known *s, struct successor *successor, uint32_t count)
 {
     enum {
         COUNT_MAX = 64
@@ -153,12 +153,12 @@ static void count_up(struct source_action *s, struct successor *successor, uint3
         s->successors[i].count = (s->successors[i].count + 1) / 2;
 }
 
-int transitions_learn(struct transitions *t, const char *namespace_name, const char *action,
+int transitions_learn(struct transitions *t, const char *namespace_name, const char *context,
                       const char *next, uint32_t count)
 {
     char key[KEY_SIZE];
-    uint32_t length = make_key(namespace_name, action, key);
-    struct source_action *s = source_find(t, key, length);
+    uint32_t length = make_key(namespace_name, context, key);
+    struct known *s = source_find(t, key, length);
     int r = s ? 0 : source_make(t, key, length, &s);
     if (r < 0)
         return r;
@@ -167,15 +167,16 @@ int transitions_learn(struct transitions *t, const char *namespace_name, const c
     if (r < 0)
         return r;
     count_up(s, successor, count);
+    t->n_learned++;
     return 0;
 }
 
-int transitions_guess(struct transitions *t, const char *namespace_name, const char *action,
+int transitions_guess(struct transitions *t, const char *namespace_name, const char *context,
                       struct transition_guess *ret_guess)
 {
     char key[KEY_SIZE];
-    uint32_t length = make_key(namespace_name, action, key);
-    struct source_action *s = source_find(t, key, length);
+    uint32_t length = make_key(namespace_name, context, key);
+    struct known *s = source_find(t, key, length);
     if (!s || s->n == 0)
         return -ENOENT;
     const struct successor *best = &s->successors[0];
@@ -185,8 +186,8 @@ int transitions_guess(struct transitions *t, const char *namespace_name, const c
         if (s->successors[i].count > best->count)
             best = &s->successors[i];
     }
-    if (total == 0 || best->next[0] == '\0')
-        return -ENOENT;
+    if (best->next[0] == '\0')
+        return -ENODATA;
     struct transition_guess guess = {.probability = (double)best->count / (double)total,
                                      .n_seen = best->count};
     (void)snprintf(guess.next, sizeof guess.next, "%s", best->next);
@@ -196,7 +197,7 @@ int transitions_guess(struct transitions *t, const char *namespace_name, const c
 
 void transitions_visit(struct transitions *t, transition_visit_fn *visit, void *arg)
 {
-    for (struct source_action *s = t->by_key; s; s = s->hh.next) {
+    for (struct known *s = t->by_key; s; s = s->hh.next) {
         char key[KEY_SIZE];
         memcpy(key, s->key, s->key_length);
         key[s->key_length] = '\0';
@@ -211,4 +212,9 @@ void transitions_visit(struct transitions *t, transition_visit_fn *visit, void *
 unsigned transitions_count(const struct transitions *t)
 {
     return HASH_COUNT(t->by_key);
+}
+
+uint64_t transitions_learned(const struct transitions *t)
+{
+    return t->n_learned;
 }

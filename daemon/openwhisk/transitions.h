@@ -1,7 +1,8 @@
-/* daemon/openwhisk/transitions.h — which action follows which, counted from runs that were seen.
+/* daemon/openwhisk/transitions.h — which action follows in which context, counted from runs that were seen.
  *
- * First order: (namespace, action) -> next action, or the end of the run. Bounded: the action that was not looked at
- * for longest goes when there are too many; of one action's successors the rarest gives way. Pure.
+ * (namespace, context) -> next action, or the end of the run. A context is whatever tells runs apart: the last action, or
+ * all actions so far. Bounded: the context that was not looked at for longest goes when there are too many; of one
+ * context's successors the rarest gives way. Pure.
  */
 #pragma once
 
@@ -14,12 +15,12 @@
 
 struct transitions;
 
-MUST_USE int transitions_new(unsigned max_actions, struct transitions **ret_transitions);
+MUST_USE int transitions_new(unsigned max_contexts, struct transitions **ret_transitions);
 void transitions_free(struct transitions *t);
 
 /* Adds count observations. -ENOMEM: nothing changed. */
 MUST_USE int transitions_learn(struct transitions *t, const char *namespace_name,
-                               const char *action, const char *next, uint32_t count);
+                               const char *context, const char *next, uint32_t count);
 
 struct transition_guess {
     char next[OW_ACTION_SIZE];
@@ -27,13 +28,15 @@ struct transition_guess {
     uint64_t n_seen;    /* how often next was seen to follow */
 };
 
-/* The most frequent continuation. -ENOENT: nothing is known, or the run mostly ends here. */
+/* The most frequent continuation. -ENOENT: nothing is known. -ENODATA: the run mostly ends here. */
 MUST_USE int transitions_guess(struct transitions *t, const char *namespace_name,
-                               const char *action, struct transition_guess *ret_guess);
+                               const char *context, struct transition_guess *ret_guess);
 
-/* For whoever writes them down: every count once, in no particular order; transitions_learn() takes them back. */
-typedef void transition_visit_fn(void *arg, const char *namespace_name, const char *action,
+/* For whoever writes them down: every count once, the context used longest ago first; transitions_learn() takes them back. */
+typedef void transition_visit_fn(void *arg, const char *namespace_name, const char *context,
                                  const char *next, uint32_t count);
 void transitions_visit(struct transitions *t, transition_visit_fn *visit, void *arg);
 
-unsigned transitions_count(const struct transitions *t); /* actions with a known successor */
+unsigned transitions_count(const struct transitions *t); /* contexts with a known successor */
+uint64_t transitions_learned(
+    const struct transitions *t); /* observations, ever: moves when there is something new */

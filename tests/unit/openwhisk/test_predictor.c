@@ -142,13 +142,41 @@ Test(predictor, learns_ends)
     pipeline(p, 4, 900);
     pipeline(p, 5, 900);
     predictor_expire(p, 60000);
-    cr_assert(!see(p, 6, 0, "guest/merge", 1, 61000, &next));
+    (void)see(p, 6, 0, "guest/split", 1, 61000, &next);
+    (void)see(p, 6, 1, "guest/infer", 1, 61000, &next);
+    cr_assert(!see(p, 6, 2, "guest/merge", 1, 61000, &next));
     struct predictor_stats stats;
     predictor_stats(p, 61000, &stats);
     cr_assert_eq(stats.n_runs, 3); /* 2 and 3 have no result yet, and 6 */
     predictor_expire(p, 10000000);
     predictor_stats(p, 10000000, &stats);
     cr_assert_eq(stats.n_runs, 0);
+    predictor_free(p);
+}
+
+/* Two sequences that share an action go on each its own way: how a run began tells them apart. */
+Test(predictor, shared_actions)
+{
+    struct predictor *p = make();
+    struct prediction next, unused;
+    for (unsigned run = 0; run < 10; run += 2) {
+        (void)see(p, run, 0, "guest/video", 1, 0, &unused);
+        (void)see(p, run, 1, "guest/shrink", 1, 0, &unused);
+        (void)see(p, run, 2, "guest/play", 1, 0, &unused);
+        (void)see(p, run + 1, 0, "guest/image", 1, 0, &unused);
+        (void)see(p, run + 1, 1, "guest/shrink", 1, 0, &unused);
+        (void)see(p, run + 1, 2, "guest/show", 1, 0, &unused);
+    }
+    (void)see(p, 20, 0, "guest/video", 1, 0, &unused);
+    cr_assert(see(p, 20, 1, "guest/shrink", 1, 0, &next));
+    cr_assert_str_eq(next.action, "guest/play");
+    cr_assert_float_eq(next.probability, 1.0, 1e-9);
+    (void)see(p, 21, 0, "guest/image", 1, 0, &unused);
+    cr_assert(see(p, 21, 1, "guest/shrink", 1, 0, &next));
+    cr_assert_str_eq(next.action, "guest/show");
+    (void)see(p, 22, 0, "guest/new", 1, 0, &unused); /* like none before: the last action decides */
+    cr_assert(see(p, 22, 1, "guest/shrink", 1, 0, &next));
+    cr_assert_lt(next.probability, 0.6);
     predictor_free(p);
 }
 
@@ -169,7 +197,7 @@ Test(predictor, filters)
     (void)see(p, 1, 0, "guest/split", 0, 0, &next);
     (void)see(p, 1, 0, "guest/split", 0, 0, &next);
     predictor_stats(p, 0, &stats);
-    cr_assert(stats.n_runs == 1 && stats.n_actions == 0);
+    cr_assert(stats.n_runs == 1 && stats.n_contexts == 0);
     predictor_free(p);
 }
 

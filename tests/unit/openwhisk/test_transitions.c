@@ -39,7 +39,7 @@ Test(transitions, ends)
     struct transition_guess guess;
     cr_assert_eq(transitions_learn(t, "ns", "ns/a", "ns/b", 1), 0);
     cr_assert_eq(transitions_learn(t, "ns", "ns/a", TRANSITION_END, 3), 0);
-    cr_assert_eq(transitions_guess(t, "ns", "ns/a", &guess), -ENOENT);
+    cr_assert_eq(transitions_guess(t, "ns", "ns/a", &guess), -ENODATA);
     transitions_free(t);
 }
 
