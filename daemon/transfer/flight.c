@@ -130,6 +130,65 @@ static void take_free_items(struct flights *flights, struct flight *flight,
     *ret_joined = joined;
 }
 
+/* When nothing is outstanding any more the table's reference is the caller's: it calls flight_put, unlocked. */
+static struct flight *take_if_over(struct flights *flights, struct flight *flight)
+    REQUIRES(flights->lock)
+{
+    if (flight->outstanding != 0 || flight->is_over)
+        return NULL;
+    flight->is_over = true;
+    if (flight->is_listed)
+        HASH_DEL(flights->list, flight);
+    flight->is_listed = false;
+    return flight;
+}
+
+static uint64_t present_items(const struct flight *flight)
+{
+    uint64_t present = 0;
+    for (unsigned i = 0; i < flight->n_items; i++)
+        if (content_has(flight->items[i].content, flight->items[i].block, 1))
+            present |= 1ULL << i;
+    return present;
+}
+
+/* Lands the items of dropped, which go to ret_dropped; what is left moves together. True: nothing is, and the flight over. */
+static bool drop_items(struct flights *flights, struct flight *flight, uint64_t dropped,
+                       struct wanted *ret_dropped)
+{
+    unsigned n_kept = 0;
+    uint64_t outstanding = 0;
+    SCOPED_LOCK(&flights->lock);
+    for (unsigned i = 0; i < flight->n_items; i++) {
+        bool is_outstanding = flight->outstanding >> i & 1;
+        if (dropped >> i & 1) {
+            if (is_outstanding)
+                land(flights, flight, i, 0);
+            *ret_dropped++ = flight->items[i];
+            continue;
+        }
+        outstanding |= (uint64_t)is_outstanding << n_kept;
+        flight->items[n_kept++] = flight->items[i];
+    }
+    flight->n_items = n_kept;
+    flight->outstanding = outstanding;
+    return take_if_over(flights, flight) != NULL;
+}
+
+/* A block leaves the table after it has become present. So what was not flying, and is present now that it is, came between
+ * the caller's look and its entry here: it is not asked for again. True: that was all of it. */
+static bool drop_present(struct flights *flights, struct flight *flight)
+{
+    uint64_t present = present_items(flight);
+    struct wanted dropped[FLIGHT_BLOCKS];
+    if (present == 0)
+        return false;
+    bool is_over = drop_items(flights, flight, present, dropped);
+    for (unsigned i = 0; i < (unsigned)__builtin_popcountll(present); i++)
+        content_put(dropped[i].content);
+    return is_over;
+}
+
 struct flight *flights_begin(struct flights *flights, const struct wanted *items, unsigned n,
                              enum fetch_class class, unsigned *ret_joined)
 {
@@ -142,9 +201,9 @@ struct flight *flights_begin(struct flights *flights, const struct wanted *items
     flight->class = class;
     flight->progress_ns = clock_mono_ns();
     take_free_items(flights, flight, items, n, ret_joined);
-    if (flight->n_items > 0)
+    if (flight->n_items > 0 && !drop_present(flights, flight))
         return flight;
-    free(flight);
+    flight_free(flight);
     return NULL;
 }
 
@@ -159,19 +218,6 @@ bool flights_sent(struct flights *flights, struct flight *flight, struct conn *c
     flight->is_listed = true;
     HASH_ADD(hh, flights->list, key, sizeof flight->key, flight);
     return true;
-}
-
-/* When nothing is outstanding any more the table's reference is the caller's: it calls flight_put, unlocked. */
-static struct flight *take_if_over(struct flights *flights, struct flight *flight)
-    REQUIRES(flights->lock)
-{
-    if (flight->outstanding != 0 || flight->is_over)
-        return NULL;
-    flight->is_over = true;
-    if (flight->is_listed)
-        HASH_DEL(flights->list, flight);
-    flight->is_listed = false;
-    return flight;
 }
 
 /* Lands what has not come. What is being stored at the moment lands when it is. */

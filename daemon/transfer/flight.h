@@ -73,7 +73,7 @@ struct waiter {
 void flights_init(struct flights *flights, atomic_uint_least64_t *gauge);
 void flights_done(struct flights *flights);
 
-/* Makes a request of those items that nobody fetches yet, taking references; NULL if there are none or no memory.
+/* Makes a request of those items that are missing and nobody fetches yet, taking references; NULL if there are none or no memory.
  * *ret_joined: how many are under way. The caller sends it (flights_sent) and then calls flight_put. */
 struct flight *flights_begin(struct flights *flights, const struct wanted *items, unsigned n,
                              enum fetch_class class, unsigned *ret_joined);
