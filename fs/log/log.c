@@ -133,8 +133,31 @@ uint64_t log_bytes_from(const struct log *log, uint64_t index)
 static int roll(struct log *log)
 {
     uint64_t last = log_last(log);
+    struct segment *closed = log->tail;
     int error = log_sync(log, last);
-    return error < 0 ? error : log_make_segment(log, last + 1);
+    if (error == 0)
+        error = log_make_segment(log, last + 1);
+    if (error == 0)
+        segment_release(closed);
+    return error;
+}
+
+/* On a full disk there is no new segment, but room behind the old one. */
+static int find_tail(struct log *log, size_t size)
+{
+    if (log->tail->size < segment_bytes)
+        return 0;
+    int error = roll(log);
+    bool fits = log->tail->size + size <= SEGMENT_BYTES_MAX;
+    return error == -ENOSPC && fits ? 0 : error;
+}
+
+bool log_has_room(struct log *log)
+{
+    struct segment *tail = log->tail;
+    if (tail->allocated >= tail->size + LOG_AHEAD_BYTES / 2)
+        return true;
+    return segment_allocate(tail, LOG_AHEAD_BYTES) == 0;
 }
 
 static int sync_error(struct log *log)
@@ -152,7 +175,7 @@ static void count(struct log *log, uint32_t size)
 
 static int append(struct log *log, struct span bytes)
 {
-    int error = log->tail->size >= segment_bytes ? roll(log) : 0;
+    int error = find_tail(log, bytes.size);
     if (error == 0)
         error = sync_error(log);
     if (error == 0)

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@
 
 #define LOG_HEADER_BYTES 32
 #define LOG_SEGMENT_BYTES (16u << 20)  /* a segment is closed at the first entry past this */
+#define LOG_AHEAD_BYTES (1u << 20)     /* of the disk's room that the log keeps for itself */
 #define LOG_ENTRY_BYTES_MAX (1u << 20) /* header included; a buffer this large holds any entry */
 
 struct log;
@@ -50,6 +52,10 @@ uint64_t log_bytes_from(const struct log *log, uint64_t index);
  * -ENOSPC, -EIO: nothing was appended. */
 MUST_USE int log_append(struct log *log, uint64_t epoch, struct span payload,
                         struct log_entry *ret_entry);
+
+/* False: the disk is full, and what was set aside for the log gets less: only what frees space should still be appended.
+ * For the appending thread. */
+bool log_has_room(struct log *log);
 
 /* Appends an entry as a replica got it; its index must be log_last() + 1 (-EINVAL). */
 MUST_USE int log_append_entry(struct log *log, const struct log_entry *entry);

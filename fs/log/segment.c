@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,25 @@ int segment_write(struct segment *s, struct span bytes)
         return 0;
     /* What is left behind if this fails too is overwritten by the next entry or cut off at open. */
     (void)!disk_truncate(s->fd, s->size);
+    s->allocated = s->size;
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG ? -ENOSPC : -EIO;
+}
+
+int segment_allocate(struct segment *s, uint32_t ahead)
+{
+    if (s->allocated >= s->size + ahead)
+        return 0;
+    int error = disk_allocate(s->fd, FALLOC_FL_KEEP_SIZE, s->size, ahead);
+    if (error < 0 && error != -EOPNOTSUPP)
+        return error == -EDQUOT ? -ENOSPC : error;
+    s->allocated = s->size + ahead;
+    return 0;
+}
+
+void segment_release(struct segment *s)
+{
+    (void)!disk_truncate(s->fd, s->size);
+    s->allocated = s->size;
 }
 
 /* ---- finding an entry ---- */

@@ -25,6 +25,8 @@ struct segment {
     /* Under the log's lock; the appending thread alone changes them. */
     uint64_t n;    /* entries */
     uint32_t size; /* bytes of whole entries */
+    /* The appending thread's: the disk has given room up to here. */
+    uint32_t allocated;
     uint32_t marks[SEGMENT_MARKS];
 };
 
@@ -51,6 +53,11 @@ void segment_count(struct segment *segment, uint32_t size);
 
 /* Writes an entry at the end, without counting it. On failure the file is as it was. -ENOSPC, -EIO. */
 MUST_USE int segment_write(struct segment *segment, struct span bytes);
+
+/* Makes sure of the disk's room for `ahead` bytes more. -ENOSPC, -EIO. */
+MUST_USE int segment_allocate(struct segment *segment, uint32_t ahead);
+/* It is closed: gives back the room behind its end. */
+void segment_release(struct segment *segment);
 
 /* Walks headers from an entry's offset on until index is found. -EIO, -EBADMSG. */
 MUST_USE int segment_seek(struct segment *segment, uint64_t index, uint64_t at_index,

@@ -11,6 +11,10 @@
 #include "fs/store/private.h"
 #include "proto/base/log.h"
 
+/* For names, maps, checkpoints' files and segments of the log. */
+#define FREE_FILES_MIN 64
+#define FREE_BYTES_MIN (256u << 10)
+
 /* ---- the index ---- */
 
 struct file *store_find_file(struct store *store, uint64_t ino) REQUIRES(store->lock)
@@ -450,6 +454,15 @@ int store_remove(struct store *store, uint64_t ino)
     if (e == 0 && own)
         store_forget_copy(store, own);
     return e;
+}
+
+bool store_has_room(struct store *store)
+{
+    struct disk_room room;
+    if (disk_room(store->dirfd, &room) < 0)
+        return true;
+    return room.free_bytes >= FREE_BYTES_MIN &&
+           (room.total_files == 0 || room.free_files >= FREE_FILES_MIN);
 }
 
 int store_usage(struct store *store, struct store_usage *ret_usage)

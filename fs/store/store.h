@@ -144,6 +144,9 @@ MUST_USE int store_sweep(struct store *store, store_wanted_f *wanted, void *ctx)
 MUST_USE int content_find(struct store *store, struct host_id self, const struct inode *inode,
                           uint64_t version, struct content **ret_content);
 
+/* False: another file of content would find no room, in the disk's table of files or at all. */
+bool store_has_room(struct store *store);
+
 struct store_usage {
     uint64_t disk_free_bytes; /* of the backing filesystem */
 };

@@ -31,6 +31,7 @@ struct tree {
     struct tree_meta current; /* with what is applied but not committed */
     MDB_txn *batch;           /* open between batch_begin and batch_commit */
     int batch_error;          /* the batch failed and will not commit */
+    uint64_t allocated_pages; /* of the file: the disk has given room for them */
     uint64_t n_room_known;    /* decisions that the free pages, when last counted, have room for */
 };
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 
 #include "fs/disk/disk.h"
@@ -12,6 +13,7 @@
 #define MAP_STEP_BYTES (64ULL << 10) /* a map is whole pages, whatever their size */
 #define RESERVE_PAGES_MIN 96
 #define RESERVE_PAGES_MAX 4096
+#define AHEAD_PAGES 256        /* of the disk's room that the state keeps for itself */
 #define PAGES_PER_DECISION 16  /* more than any change takes, large values apart */
 #define LARGE_VALUE_BYTES 1024 /* past this LMDB may want neighbouring pages */
 
@@ -277,6 +279,23 @@ int tree_room(struct tree *tree, size_t value_bytes)
         r = try_value(tree, value_bytes);
     }
     return r;
+}
+
+bool tree_has_room(struct tree *tree)
+{
+    MDB_envinfo info;
+    int fd;
+    if (mdb_env_info(tree->env, &info) != 0 || mdb_env_get_fd(tree->env, &fd) != 0)
+        return false;
+    uint64_t used = info.me_last_pgno + 1;
+    if (tree->allocated_pages >= used + AHEAD_PAGES / 2)
+        return true;
+    int e = disk_allocate(fd, FALLOC_FL_KEEP_SIZE, used * tree->page_bytes,
+                          AHEAD_PAGES * tree->page_bytes);
+    if (e < 0 && e != -EOPNOTSUPP)
+        return false;
+    tree->allocated_pages = used + AHEAD_PAGES;
+    return true;
 }
 
 /* ---- batches ---- */

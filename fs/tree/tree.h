@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fs/inode.h"
@@ -72,6 +73,9 @@ MUST_USE int tree_each_result(struct tree *tree, struct host_id host, uint64_t s
                               tree_result_f *each, void *ctx);
 /* Every inode, in number order, from the given one on. */
 MUST_USE int tree_each(struct tree *tree, uint64_t from, tree_inode_f *each, void *ctx);
+
+/* False: the disk is full, and what was set aside for the state gets less. Under the volume's lock. */
+bool tree_has_room(struct tree *tree);
 
 /* Deciding: validates request against the state and fills ret_change with everything decided but the index.
  * 0: log and apply ret_change. 1: this identity is known: *ret_outcome is what was answered.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/volume/impl.h"
 #include "proto/base/clock.h"
@@ -84,6 +85,31 @@ static int apply_batch_locked(struct volume *volume, struct applied_entry *entri
     return error < 0 ? fail(volume, index, "cannot commit", error) : 0;
 }
 
+/* ---- a full disk ---- */
+
+static bool makes_more(const struct request *request)
+{
+    return request->kind == REQUEST_MAKE || request->kind == REQUEST_LINK ||
+           request->kind == REQUEST_SETXATTR;
+}
+
+int volume_check_store(struct volume *volume, const struct request *request)
+{
+    bool is_file = request->kind == REQUEST_MAKE && S_ISREG(request->mode);
+    return !is_file || store_has_room(volume->store) ? 0 : -ENOSPC;
+}
+
+/* The log and the state have room of their own; when the disk gives them no more, it is for what frees some. */
+static int check_room(struct volume *volume, const struct request *request)
+{
+    bool has_room = log_has_room(volume->log) && tree_has_room(volume->tree);
+    if (!has_room && makes_more(request))
+        return -ENOSPC;
+    return volume->store && host_equal(request->identity.host, volume->self)
+               ? volume_check_store(volume, request)
+               : 0;
+}
+
 /* ---- deciding ---- */
 
 /* What goes into the log is what comes out of it: the state gets the decoded change, as a replica or a replay does. */
@@ -136,6 +162,8 @@ int volume_decide(struct volume *volume, const struct request *request,
     struct change change;
     int decided = tree_decide(volume->tree, request, clock_real_ns(), &change, ret_outcome);
     *ret_is_new = false;
+    if (decided == 0)
+        decided = check_room(volume, request);
     if (decided != 0)
         return MIN(decided, 0);
     error = log_and_apply_locked(volume, &change, ret_entry);
@@ -182,6 +210,8 @@ static int follow_some(struct volume *volume, struct reader *r, struct applied_e
     int error = volume_is_home(volume) ? -EINVAL : volume_check(volume);
     if (error < 0)
         return error;
+    (void)log_has_room(volume->log);
+    (void)tree_has_room(volume->tree);
     error = append_some_locked(volume, r, entries, max, ret_n);
     int applied = apply_batch_locked(volume, entries, *ret_n);
     if (applied < 0)

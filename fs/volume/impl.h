@@ -81,6 +81,8 @@ struct applied_entry {
 MUST_USE int volume_decide(struct volume *volume, const struct request *request,
                            struct applied_entry *ret_entry, bool *ret_is_new,
                            struct outcome *ret_outcome);
+/* Before a file is asked for: its content will lie on this host. -ENOSPC. */
+MUST_USE int volume_check_store(struct volume *volume, const struct request *request);
 /* Applies what the log holds beyond the tree. */
 MUST_USE int volume_replay(struct volume *volume);
 /* -EIO, with a line now and then, once the volume has failed. */

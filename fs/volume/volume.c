@@ -150,6 +150,11 @@ static int change_elsewhere(struct volume *volume, const struct request *request
     int error = volume_check(volume);
     if (error < 0)
         return error;
+    error = volume_check_store(volume, request);
+    if (error < 0) {
+        retired_return(&volume->retired, request);
+        return error;
+    }
     if (volume->source) {
         error = volume->source->ops->forward(volume->source, request, deadline_ns, ret_outcome);
         if (error < 0 || ret_outcome->index == 0)

@@ -208,7 +208,7 @@ static struct inode get(struct volume *volume, uint64_t ino)
 }
 
 /* A file that is being written on this host, with these bytes in it. */
-static uint64_t write_file(struct volume *volume, const char *name, const char *text)
+UNUSED static uint64_t write_file(struct volume *volume, const char *name, const char *text)
 {
     struct request request = make_request(name, S_IFREG | 0644);
     request.flags = REQUEST_FOR_WRITE;
@@ -224,7 +224,8 @@ static uint64_t write_file(struct volume *volume, const char *name, const char *
     return outcome.ino;
 }
 
-static struct outcome publish(struct volume *volume, uint64_t ino, uint64_t size, uint32_t flags)
+UNUSED static struct outcome publish(struct volume *volume, uint64_t ino, uint64_t size,
+                                     uint32_t flags)
 {
     return change(volume, (struct request){.kind = REQUEST_PUBLISH,
                                            .flags = flags,
@@ -241,7 +242,7 @@ UNUSED static void settle_removals(struct volume *volume)
 }
 
 /* version 0: the host's own file. */
-static bool file_exists(const char *volume, uint64_t ino, uint64_t version)
+UNUSED static bool file_exists(const char *volume, uint64_t ino, uint64_t version)
 {
     char path[256];
     if (version == 0)
