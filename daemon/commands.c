@@ -81,15 +81,17 @@ static int fail_volume(struct control_call *call, int error, const char *verb, c
 static json_t *volume_json(const struct volume_status *v)
 {
     const struct replica_status *replica = &v->replica;
-    return json_pack(
-        "{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I}",
-        "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted", v->is_mounted,
-        "passthrough", v->has_passthrough, "is_home", replica->is_home, "member",
-        replica->is_member, "lease", replica->has_lease, "connected", replica->is_connected,
-        "applied", (json_int_t)v->applied, "home_index", (json_int_t)replica->home_index, "members",
-        (int)replica->n_members, "learners", (int)replica->n_learners, "limit_bytes",
-        (json_int_t)v->usage.limit_bytes, "used_bytes", (json_int_t)v->usage.used_bytes, "inodes",
-        (json_int_t)v->usage.n_inodes, "durable", (json_int_t)v->durable);
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, "
+                     "s:I, s:I, s:I}",
+                     "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted",
+                     v->is_mounted, "kept", v->is_kept, "passthrough", v->has_passthrough,
+                     "is_home", replica->is_home, "member", replica->is_member, "lease",
+                     replica->has_lease, "connected", replica->is_connected, "applied",
+                     (json_int_t)v->applied, "home_index", (json_int_t)replica->home_index,
+                     "members", (int)replica->n_members, "learners", (int)replica->n_learners,
+                     "limit_bytes", (json_int_t)v->usage.limit_bytes, "used_bytes",
+                     (json_int_t)v->usage.used_bytes, "inodes", (json_int_t)v->usage.n_inodes,
+                     "durable", (json_int_t)v->durable);
 }
 
 static json_t *attached_volumes(struct host *host)

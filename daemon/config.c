@@ -9,6 +9,7 @@
 enum key_type {
     KEY_STRING,
     KEY_PATH,
+    KEY_MOUNTD,
     KEY_NAME,
     KEY_ADDRESS,
     KEY_ENDPOINT,
@@ -31,6 +32,7 @@ static const struct key {
     {"host", "name", KEY_NAME, offsetof(struct config, name), NULL},
     {"host", "state", KEY_PATH, offsetof(struct config, state), "/var/lib/whiskfs"},
     {"host", "mount", KEY_PATH, offsetof(struct config, mount), "/mnt/ow"},
+    {"host", "mountd", KEY_MOUNTD, offsetof(struct config, mountd), "/run/whiskfs/mountd.sock"},
     {"host", "control", KEY_PATH, offsetof(struct config, control), "/run/whiskfs/control.sock"},
     {"host", "listen", KEY_ADDRESS, offsetof(struct config, listen), "0.0.0.0:7433"},
     {"host", "advertise", KEY_ENDPOINT, offsetof(struct config, advertise), ""},
@@ -146,6 +148,8 @@ static const char *check_string(enum key_type type, const char *text)
     switch (type) {
     case KEY_PATH:
         return text[0] == '/' ? NULL : "an absolute path";
+    case KEY_MOUNTD:
+        return text[0] == '/' || strcmp(text, "off") == 0 ? NULL : "an absolute path, or off";
     case KEY_NAME:
         return is_host_name(text)
                    ? NULL

@@ -19,7 +19,7 @@ struct config_pair {
 
 struct config {
     /* [host] */
-    char *name, *state, *mount, *control, *listen, *advertise, *metrics;
+    char *name, *state, *mount, *mountd, *control, *listen, *advertise, *metrics;
     enum log_level log_level;
     /* [tls] */
     char *ca, *cert, *key;

@@ -88,6 +88,7 @@ static int start_volumes(struct host *host)
         .self = config->name,
         .state = config->state,
         .mount = config->mount,
+        .mountd = strcmp(config->mountd, "off") == 0 ? NULL : config->mountd,
         .peers = host->peers,
         .membership = host->membership,
         .passthrough = config->passthrough,
@@ -96,6 +97,12 @@ static int start_volumes(struct host *host)
     if (mkdir(config->mount, 0755) < 0 && errno != EEXIST)
         return fail(-errno, "make", config->mount);
     int r = volumes_new(&options, &host->volumes);
+    if (r == -EBUSY) {
+        log_error("daemon",
+                  "another whiskfsd is connected to whiskfs-mountd at '%s': stop it first",
+                  config->mountd);
+        return r;
+    }
     if (r < 0)
         return fail(r, "use the state directory", config->state);
     volumes_handle_frames(host->volumes);

@@ -204,7 +204,7 @@ class Whiskfs(Local):
 
     def stop(self):
         for name in self.cluster.host_names():
-            self.cluster.stop_daemon(name)
+            self.cluster.stop(name)
 
 
 class NoPrefetch(Whiskfs):

@@ -2,7 +2,7 @@
 
     switch   holds the bridge: one network namespace of its own, so that nothing shows outside and
              every cluster can use the same addresses
-    h1..hN   invoker hosts: whiskfsd, /mnt/ow, /run/whiskfs, a certificate, 10.77.0.1..N
+    h1..hN   invoker hosts: whiskfs-mountd, whiskfsd, /mnt/ow, /run/whiskfs, a certificate, 10.77.0.1..N
     kafka    the broker, 10.77.0.250
     NAME     bare hosts (--extra), 10.77.0.200 and up: a blob store, a client
 
@@ -32,6 +32,7 @@ SUBNET = "10.77.0."
 PEER_PORT = 7433
 METRICS_PORT = 9433
 DAEMON = "whiskfsd"
+MOUNTD = "whiskfs-mountd"
 KAFKA = "kafka"
 SWITCH = "switch"
 FIRST_EXTRA = 200
@@ -280,7 +281,8 @@ class Cluster:
 
     # -- up and down ----------------------------------------------------------------------------------------
 
-    def up(self, count, rate=None, kafka=True, overrides=(), extras=(), daemons=True, owner=None, build=None):
+    def up(self, count, rate=None, kafka=True, overrides=(), extras=(), daemons=True, owner=None, build=None,
+           mountd=()):
         """Makes everything, or leaves nothing."""
         if not 1 <= count <= HOSTS_MAX:
             raise ClusterError(f"a cluster has 1 to {HOSTS_MAX} hosts")
@@ -289,7 +291,7 @@ class Cluster:
         except FileExistsError:
             raise ClusterError(f"cluster '{self.name}' exists already: down --name {self.name} ends it") from None
         try:
-            self._make(count, rate, kafka, overrides, extras, owner, build)
+            self._make(count, rate, kafka, overrides, extras, owner, build, mountd)
             if kafka:
                 broker.start(self.node(KAFKA))
             if daemons:
@@ -298,7 +300,7 @@ class Cluster:
             self.down()
             raise
 
-    def _make(self, count, rate, kafka, overrides, extras, owner, build):
+    def _make(self, count, rate, kafka, overrides, extras, owner, build, mountd):
         hosts = [f"h{i + 1}" for i in range(count)]
         nodes = {name: f"{SUBNET}{i + 1}" for i, name in enumerate(hosts)}
         nodes |= {name: f"{SUBNET}{FIRST_EXTRA + i}" for i, name in enumerate(extras)}
@@ -306,7 +308,7 @@ class Cluster:
             nodes[KAFKA] = f"{SUBNET}250"
         build = build or os.environ.get("WHISKFS_BUILD") or os.path.join(REPOSITORY, "build", "dev")
         self.settings = {"name": self.name, "rate": rate, "kafka": kafka, "overrides": list(overrides),
-                         "build": os.path.abspath(build), "hosts": hosts, "nodes": nodes}
+                         "build": os.path.abspath(build), "hosts": hosts, "nodes": nodes, "mountd": mountd}
         self.save()
         if owner:
             self._watch_owner(owner)
@@ -352,7 +354,7 @@ class Cluster:
             return self._down()
 
     def _down(self):
-        complaints = self._stop_daemons_kindly()
+        complaints = self._stop_kindly(DAEMON) + self._stop_kindly(MOUNTD)
         names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
         pids = [pid for pid in (Node(self, name).pid() for name in names) if pid]
         for pid in pids:
@@ -365,23 +367,23 @@ class Cluster:
             shutil.rmtree(self.directory)
         return complaints
 
-    def _stop_daemons_kindly(self):
+    def _stop_kindly(self, service):
         asked = []
         for name in (self.settings or {}).get("hosts", []):
             with contextlib.suppress(ClusterError):
                 node = self.node(name)
-                if node.pid() and node.service(DAEMON)["running"]:
-                    node.signal(DAEMON, signal.SIGCONT)
-                    node.signal(DAEMON, signal.SIGTERM)
+                if node.pid() and node.service(service)["running"]:
+                    node.signal(service, signal.SIGCONT)
+                    node.signal(service, signal.SIGTERM)
                     asked.append(node)
         complaints = []
         for node in asked:
             with contextlib.suppress(ClusterError):
-                if not node.wait_ended(DAEMON, STOP_TIMEOUT_S):
-                    complaints.append(f"{node.name}: whiskfsd did not stop and was killed\n{node.log_tail()}")
-                elif node.service(DAEMON)["status"] != 0:
-                    status = node.service(DAEMON)["status"]
-                    complaints.append(f"{node.name}: whiskfsd ended with status {status}\n{node.log_tail()}")
+                if not node.wait_ended(service, STOP_TIMEOUT_S):
+                    complaints.append(f"{node.name}: {service} did not stop and was killed\n{node.log_tail()}")
+                elif node.service(service)["status"] != 0:
+                    status = node.service(service)["status"]
+                    complaints.append(f"{node.name}: {service} ended with status {status}\n{node.log_tail()}")
         return complaints
 
     # -- daemons --------------------------------------------------------------------------------------------
@@ -392,6 +394,7 @@ class Cluster:
         number = self.host_names().index(name)
         sections = {
             "host": {"name": name, "state": node.file("state"), "mount": "/mnt/ow",
+                     "mountd": "off" if self.settings["mountd"] is None else "/run/whiskfs/mountd.sock",
                      "control": "/run/whiskfs/control.sock", "listen": f"{node.address}:{PEER_PORT}",
                      "metrics": f"127.0.0.1:{METRICS_PORT}"},
             "tls": {"ca": node.file("ca.pem"), "cert": node.file("host.pem"), "key": node.file("host.key")},
@@ -417,11 +420,29 @@ class Cluster:
             for section, pairs in self.sections(name).items():
                 file.write(f"[{section}]\n" + "".join(f"{k} = {v}\n" for k, v in pairs.items()))
 
+    def program(self, *parts):
+        path = os.path.join(self.settings["build"], "daemon", *parts)
+        if not os.access(path, os.X_OK):
+            raise ClusterError(f"there is no {path}: build it, or set WHISKFS_BUILD to a build directory")
+        return path
+
+    def start_mountd(self, names=None):
+        """What keeps the mounts while a daemon is away; None: without it. Its log is mountd.log."""
+        if self.settings["mountd"] is None:
+            return
+        argv = [self.program("mountd", MOUNTD), *self.settings["mountd"]]
+        nodes = [self.host(name) for name in names or self.host_names()]
+        nodes = [node for node in nodes if not node.service(MOUNTD)["running"]]
+        for node in nodes:
+            node.start_service(MOUNTD, argv, "mountd.log")
+        for node in nodes:
+            if not wait_for(lambda node=node: os.path.exists(node.file("run", "mountd.sock")), START_TIMEOUT_S):
+                raise ClusterError(f"{node.name}: {MOUNTD} does not listen: see {node.file('mountd.log')}")
+
     def start_daemons(self, names=None):
         nodes = [self.host(name) for name in names or self.host_names()]
-        daemon = os.path.join(self.settings["build"], "daemon", "whiskfsd")
-        if not os.access(daemon, os.X_OK):
-            raise ClusterError(f"there is no {daemon}: build it, or set WHISKFS_BUILD to a build directory")
+        daemon = self.program("whiskfsd")
+        self.start_mountd(names)
         for node in nodes:
             node.start_service(DAEMON, [daemon, "--config", node.file("whiskfsd.conf")], "log")
         for node in nodes:
@@ -443,20 +464,20 @@ class Cluster:
         if not wait_for(answers, START_TIMEOUT_S):
             raise ClusterError(f"{node.name}: whiskfsd did not answer within {START_TIMEOUT_S} s\n{node.log_tail()}")
 
-    def kill_daemon(self, name):
+    def kill(self, name, service=DAEMON):
         node = self.host(name)
-        node.signal(DAEMON, signal.SIGKILL)
-        if not node.wait_ended(DAEMON, STOP_TIMEOUT_S):
-            raise ClusterError(f"{name}: whiskfsd survives SIGKILL")
+        node.signal(service, signal.SIGKILL)
+        if not node.wait_ended(service, STOP_TIMEOUT_S):
+            raise ClusterError(f"{name}: {service} survives SIGKILL")
 
-    def stop_daemon(self, name):
+    def stop(self, name, service=DAEMON):
         node = self.host(name)
-        node.signal(DAEMON, signal.SIGTERM)
-        if not node.wait_ended(DAEMON, STOP_TIMEOUT_S):
-            raise ClusterError(f"{name}: whiskfsd did not stop within {STOP_TIMEOUT_S} s\n{node.log_tail()}")
-        status = node.service(DAEMON)["status"]
+        node.signal(service, signal.SIGTERM)
+        if not node.wait_ended(service, STOP_TIMEOUT_S):
+            raise ClusterError(f"{name}: {service} did not stop within {STOP_TIMEOUT_S} s\n{node.log_tail()}")
+        status = node.service(service)["status"]
         if status != 0:
-            raise ClusterError(f"{name}: whiskfsd ended with status {status}\n{node.log_tail()}")
+            raise ClusterError(f"{name}: {service} ended with status {status}\n{node.log_tail()}")
 
     # -- network --------------------------------------------------------------------------------------------
 

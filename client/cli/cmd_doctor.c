@@ -267,6 +267,22 @@ static void check_disk(json_t *report, const json_t *disk)
          "make room: volumes and what is drawn ahead live there");
 }
 
+static void check_kept(json_t *report, const json_t *volumes)
+{
+    size_t i;
+    const json_t *volume;
+    json_array_foreach(volumes, i, volume)
+    {
+        if (!cli_flag(volume, "mounted") || cli_flag(volume, "kept"))
+            continue;
+        note(report, WORSE, "mounts",
+             "a mount ends with the daemon, and what is open there with it",
+             "systemctl start whiskfs-mountd, then systemctl restart whiskfsd");
+        return;
+    }
+    note(report, GOOD, "mounts", "whiskfs-mountd keeps them over a restart of the daemon", "");
+}
+
 static void check_skew(json_t *report, const json_t *daemon)
 {
     struct timespec now;
@@ -288,6 +304,7 @@ static void check_daemon(json_t *report, const json_t *daemon)
     check_peers(report, json_object_get(daemon, "peers"));
     check_disk(report, json_object_get(daemon, "disk"));
     check_passthrough(report, json_object_get(daemon, "volumes"));
+    check_kept(report, json_object_get(daemon, "volumes"));
     check_skew(report, daemon);
 }
 

@@ -23,6 +23,9 @@ static void print_volume(const json_t *volume)
     (void)printf("    %s%s", cli_flag(volume, "mounted") ? "mounted at " : "not mounted",
                  cli_flag(volume, "mounted") ? cli_text(volume, "mountpoint") : "");
     (void)printf("%s", cli_flag(volume, "passthrough") ? ", passthrough" : "");
+    if (cli_flag(volume, "mounted"))
+        (void)printf(", %s",
+                     cli_flag(volume, "kept") ? "survives the daemon" : "ENDS WITH THE DAEMON");
     if (cli_flag(volume, "is_home"))
         (void)printf(", %lld members, %lld learners", (long long)cli_number(volume, "members"),
                      (long long)cli_number(volume, "learners"));

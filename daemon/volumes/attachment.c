@@ -1,6 +1,7 @@
 #include "daemon/volumes/attachment.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "daemon/replica/home.h"
 #include "daemon/replica/member.h"
 #include "daemon/volumes/volumes.h"
+#include "fs/fuse/ledger.h"
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
 
@@ -24,6 +26,10 @@ struct attachment {
     struct home *home; /* one of the two */
     struct member *member;
     _Atomic(struct volume *) volume; /* set once */
+
+    struct kept_mount
+        *kept; /* by whiskfs-mountd; NULL: not mounted, or mounted by the session itself */
+    struct ledger *ledger; /* of what is kept */
 
     struct mutex lock; /* the session, for those who do not run the operation */
     struct session *session;
@@ -73,11 +79,61 @@ static struct volume_options options_of(struct attachment *attachment)
         .directory = attachment->directory,
         .self = attachment->options->env->self,
         .source = source_of(attachment),
+        .survivors = attachment->ledger ? ledger_survivors(attachment->ledger) : NULL,
     };
+}
+
+/* ---- a mount that is kept ---- */
+
+static struct session_mount session_mount_of(const struct attachment *attachment)
+{
+    return (struct session_mount){
+        .fd = kept_mount_fuse_fd(attachment->kept),
+        .ledger = attachment->ledger,
+    };
+}
+
+static void close_ledger(struct attachment *attachment)
+{
+    ledger_free(TAKE(attachment->ledger));
+}
+
+static void unmount_kept(struct attachment *attachment)
+{
+    close_ledger(attachment);
+    if (mount_link_unmount(attachment->options->mount_link, TAKE(attachment->kept), true) < 0)
+        log_warning("volumes", "cannot unmount '%s'", attachment->mountpoint);
+}
+
+static int open_ledger(struct attachment *attachment)
+{
+    int fd = fcntl(kept_mount_ledger_fd(attachment->kept), F_DUPFD_CLOEXEC, 3);
+    return fd < 0 ? -errno : ledger_open(fd, &attachment->ledger);
+}
+
+/* Before the volume is opened: what the mount has open goes on. Before other hosts hear of this one: they may have changed
+ * what the kernel remembers. */
+static void take_mount(struct attachment *attachment)
+{
+    struct mount_link *link = attachment->options->mount_link;
+    if (!link || mount_link_take(link, attachment->name, &attachment->kept) < 0)
+        return;
+    int r = open_ledger(attachment);
+    if (r < 0) {
+        log_error("volumes",
+                  "cannot go on with the mount of '%s': %s: mounting it anew, what is open ends",
+                  attachment->name,
+                  r == -EPROTO ? "this version keeps open files in another way" : strerror(-r));
+        unmount_kept(attachment);
+        return;
+    }
+    const struct session_mount mount = session_mount_of(attachment);
+    session_mount_expire(&mount);
 }
 
 int attachment_open(struct attachment *attachment)
 {
+    take_mount(attachment);
     const struct volume_options options = options_of(attachment);
     struct volume *volume;
     int r = volume_open(&options, &volume);
@@ -136,6 +192,7 @@ static int install_anew(struct attachment *attachment, int checkpoint, struct vo
 static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
                            struct volume **ret_volume, bool *ret_is_known)
 {
+    take_mount(attachment);
     const struct volume_options options = options_of(attachment);
     AUTO_CLOSE int checkpoint = -1;
     AUTO(volume_freep) struct volume *volume = NULL;
@@ -189,33 +246,112 @@ static void set_session(struct attachment *attachment, struct session *session)
     attachment->session = session;
 }
 
-int attachment_mount(struct attachment *attachment)
+/* Without whiskfs-mountd the session mounts by itself. */
+static int prepare_mount(struct attachment *attachment)
 {
-    if (attachment->session)
+    struct mount_link *link = attachment->options->mount_link;
+    if (attachment->kept)
         return 0;
-    const struct session_options options = {
+    int r =
+        link ? mount_link_mount(link, attachment->name, attachment->mountpoint, &attachment->kept)
+             : -ENOTCONN;
+    if (r == 0)
+        r = open_ledger(attachment);
+    if (r == -ENOTCONN && mkdir(attachment->mountpoint, 0755) < 0 && errno != EEXIST &&
+        errno != ENOTCONN)
+        return -errno;
+    return r == -ENOTCONN ? 0 : r;
+}
+
+static int serve_mount(struct attachment *attachment)
+{
+    struct session_options options = {
         .mountpoint = attachment->mountpoint,
         .name = attachment->name,
         .passthrough = attachment->options->passthrough,
     };
+    struct session_mount mount;
     struct session *session;
-    if (mkdir(attachment->mountpoint, 0755) < 0 && errno != EEXIST && errno != ENOTCONN)
-        return -errno;
+    if (attachment->kept) {
+        mount = session_mount_of(attachment);
+        options.mount = &mount;
+    }
     int r = session_start(attachment->volume, &options, &session);
-    if (r == 0)
+    if (r < 0)
+        return r;
+    if (attachment->kept)
+        r = mount_link_serve(attachment->options->mount_link, attachment->kept);
+    if (r < 0)
+        session_stop(session);
+    else
         set_session(attachment, session);
     return r;
 }
 
-int attachment_unmount(struct attachment *attachment, bool is_forced)
+static int start_mount(struct attachment *attachment)
+{
+    int r = prepare_mount(attachment);
+    if (r == 0)
+        r = serve_mount(attachment);
+    if (r < 0 && attachment->kept)
+        unmount_kept(attachment);
+    return r;
+}
+
+static void stop_session(struct attachment *attachment)
 {
     struct session *session = attachment->session;
-    if (!session)
-        return 0;
-    if (!is_forced && umount2(attachment->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
-        return -EBUSY;
     set_session(attachment, NULL);
     session_stop(session);
+}
+
+int attachment_mount(struct attachment *attachment)
+{
+    bool is_old = attachment->kept;
+    if (attachment->session && !session_has_ended(attachment->session))
+        return 0;
+    if (attachment->session) { /* unmounted behind our back */
+        stop_session(attachment);
+        unmount_kept(attachment);
+        is_old = false;
+    }
+    int r = start_mount(attachment);
+    if (r == 0 || !is_old)
+        return r;
+    log_warning("volumes",
+                "cannot go on with the mount of '%s': mounting it anew, what is open ends",
+                attachment->name);
+    r = volume_resume(attachment->volume);
+    return r < 0 ? r : start_mount(attachment);
+}
+
+bool attachment_leave_mount(struct attachment *attachment)
+{
+    struct session *session = attachment->session;
+    if (!session || !attachment->kept || !mount_link_wait_up(attachment->options->mount_link))
+        return false;
+    set_session(attachment, NULL);
+    session_leave(session);
+    return true;
+}
+
+int attachment_unmount(struct attachment *attachment, bool is_forced)
+{
+    struct mount_link *link = attachment->options->mount_link;
+    if (!attachment->session)
+        return 0;
+    if (attachment->kept) {
+        int r = mount_link_unmount(link, attachment->kept, is_forced);
+        if (r < 0)
+            return r;
+        attachment->kept = NULL;
+        stop_session(attachment);
+        close_ledger(attachment);
+        return 0;
+    }
+    if (!is_forced && umount2(attachment->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
+        return -EBUSY;
+    stop_session(attachment);
     if (rmdir(attachment->mountpoint) < 0)
         log_debug("volumes", "cannot remove mount point '%s': %s", attachment->mountpoint,
                   strerror(errno));
@@ -292,6 +428,7 @@ static void copy_counters(struct attachment *attachment, struct volume_status *s
         return;
     const struct session_counters *counters = session_counters(attachment->session);
     status->is_mounted = true;
+    status->is_kept = attachment->kept && mount_link_is_up(attachment->options->mount_link);
     status->has_passthrough = session_has_passthrough(attachment->session);
     status->reads_bytes = counters->read_bytes;
     status->read_requests = counters->read_requests;
@@ -334,6 +471,9 @@ void attachment_free(struct attachment *attachment)
     if (attachment->member)
         member_stop(attachment->member);
     volume_free(attachment->volume);
+    ledger_free(attachment->ledger);
+    if (attachment->kept) /* for the next daemon, or until this one tries again */
+        mount_link_leave(attachment->options->mount_link, attachment->kept);
     home_free(attachment->home);
     member_free(attachment->member);
     mutex_done(&attachment->lock);

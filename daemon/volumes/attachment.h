@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "daemon/mountd/link.h"
 #include "daemon/replica/env.h"
 #include "daemon/volumes/directory.h"
 
@@ -15,7 +16,8 @@ struct attachment_options {
     const struct replica_env *env;
     const char *self; /* this host's name */
     const struct volume_directories *directories;
-    const char *mount; /* volumes are mounted at MOUNT/NAME */
+    const char *mount;             /* volumes are mounted at MOUNT/NAME */
+    struct mount_link *mount_link; /* who keeps mounts; NULL: nobody */
     bool passthrough;
 };
 
@@ -29,10 +31,12 @@ MUST_USE int attachment_open(struct attachment *attachment); /* as home */
 /* The home ends what its earlier sessions left; settled by members, so frames must reach it by then. */
 MUST_USE int attachment_resume(struct attachment *attachment);
 MUST_USE int attachment_join(struct attachment *attachment, int64_t deadline_ns); /* as replica */
-/* Mounts; nothing to do when it is mounted. */
+/* Mounts, or goes on with the mount that a daemon before has left; nothing to do when it is mounted. */
 MUST_USE int attachment_mount(struct attachment *attachment);
 /* -EBUSY: files are open, unless forced. */
 MUST_USE int attachment_unmount(struct attachment *attachment, bool is_forced);
+/* Lets go of the mount for the next daemon. False: nobody would keep it. */
+MUST_USE bool attachment_leave_mount(struct attachment *attachment);
 /* True if other hosts depend on this one: it is the home, keeps content, or has content to be published. */
 bool attachment_is_needed(struct attachment *attachment);
 

@@ -41,6 +41,7 @@ struct entry {
 struct volumes {
     struct replica_env env;
     struct attachment_options attachments;
+    struct mount_link *mount_link; /* NULL: nobody keeps mounts */
     struct volume_directories directories;
     struct peers *peers;
     struct membership *membership;

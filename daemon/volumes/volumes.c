@@ -284,6 +284,24 @@ int volumes_remove(struct volumes *volumes, const char *name, bool is_forced)
 
 DEFINE_FREEP(volumes, struct volumes)
 
+/* Of struct mount_link_options: a mount was unmounted behind our back. */
+static void on_lost(void *ctx, const char *name)
+{
+    volumes_send_errand(ctx, name, ERRAND_ATTACH);
+}
+
+static int open_mount_link(struct volumes *volumes, const char *path)
+{
+    const struct mount_link_options options = {.path = path, .lost = on_lost, .ctx = volumes};
+    if (!path) {
+        log_warning("volumes", "mounts end with this daemon: [host] mountd is off");
+        return 0;
+    }
+    int r = mount_link_new(&options, &volumes->mount_link);
+    volumes->attachments.mount_link = volumes->mount_link;
+    return r;
+}
+
 int volumes_new(const struct volumes_options *options, struct volumes **ret_volumes)
 {
     AUTO(volumes_freep) struct volumes *volumes = calloc(1, sizeof *volumes);
@@ -314,6 +332,9 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
         .mount = options->mount,
         .passthrough = options->passthrough,
     };
+    r = open_mount_link(volumes, options->mountd);
+    if (r < 0)
+        return r;
     *ret_volumes = TAKE(volumes);
     return 0;
 }
@@ -406,7 +427,8 @@ void volumes_stop(struct volumes *volumes)
     volumes->has_maintainer = false;
     struct entry *entry;
     while ((entry = next_to_close(volumes))) {
-        (void)!attachment_unmount(entry->attachment, true);
+        if (!attachment_leave_mount(entry->attachment))
+            (void)!attachment_unmount(entry->attachment, true);
         volumes_close_entry(volumes, entry);
         volumes_end(volumes, entry);
     }
@@ -422,6 +444,7 @@ void volumes_free(struct volumes *volumes)
         HASH_DEL(volumes->entries, entry);
         free(entry);
     }
+    mount_link_free(volumes->mount_link);
     volume_directories_close(&volumes->directories);
     free(volumes->self);
     cond_done(&volumes->changed);

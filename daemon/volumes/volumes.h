@@ -21,6 +21,7 @@ struct volumes;
 struct volumes_options {
     const char *self; /* this host's name */
     const char *state, *mount;
+    const char *mountd; /* where whiskfs-mountd listens; NULL: mounts end with this process */
     struct peers *peers;
     struct membership *membership;
     bool passthrough;
@@ -34,8 +35,8 @@ void volumes_set_transfer(struct volumes *volumes, struct transfer *transfer);
 void volumes_handle_frames(struct volumes *volumes);
 /* Opens what is in STATE/volumes: own volumes before it returns, others in the background. */
 MUST_USE int volumes_start(struct volumes *volumes);
-void volumes_stop(
-    struct volumes *volumes); /* unmounts, closes, joins; frames are refused from now on */
+/* Unmounts, or leaves the mounts to whiskfs-mountd for the next daemon; closes, joins. Frames are refused from now on. */
+void volumes_stop(struct volumes *volumes);
 void volumes_free(struct volumes *volumes);
 
 /* Checks a volume's name: 1-200 bytes of [A-Za-z0-9._@-], begins with a letter or digit: what a namespace of OpenWhisk may
@@ -75,6 +76,7 @@ struct volume_status {
     char home[HOST_NAME_MAX_BYTES + 1];
     char mountpoint[512];
     bool is_mounted, has_passthrough;
+    bool is_kept; /* the mount outlives this daemon */
     struct replica_status replica;
     struct tree_usage usage;
     uint64_t applied, durable, log_first;

@@ -50,7 +50,7 @@ static uint32_t flags_of(const struct handle *h)
 
 int record_open(struct session *s, struct node *node, struct handle *h)
 {
-    struct ledger_slot *slot;
+    struct ledger_slot *slot = NULL;
 
     int r = node->record ? 0 : record_node(s, node);
     if (r == 0)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -422,6 +423,14 @@ void session_leave(struct session *session)
 const struct session_counters *session_counters(const struct session *session)
 {
     return &session->counters;
+}
+
+/* The kernel says so of the descriptor. */
+bool session_has_ended(const struct session *session)
+{
+    struct pollfd fd = {.fd = fuse_session_fd(session->fuse)};
+
+    return poll(&fd, 1, 0) == 1 && (fd.revents & (POLLERR | POLLNVAL));
 }
 
 bool session_has_passthrough(const struct session *session)

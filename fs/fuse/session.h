@@ -52,6 +52,8 @@ void session_leave(struct session *session);
  * takes it over says to other hosts that it has seen what they changed meanwhile. */
 void session_mount_expire(const struct session_mount *mount);
 const struct session_counters *session_counters(const struct session *session);
+/* Its mount is gone: nothing is asked of it any more. */
+bool session_has_ended(const struct session *session);
 bool session_has_passthrough(const struct session *session);
 /* Another host joined or left: what the kernel cached without limit is made to ask again. */
 void session_expire(struct session *session);

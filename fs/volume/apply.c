@@ -3,6 +3,10 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -128,6 +132,32 @@ static int encode(struct volume *volume, const struct change *change, struct spa
     return 0;
 }
 
+static char *kill_kind; /* NULL: never */
+static atomic_long kill_countdown;
+
+static void read_kill_after(void)
+{
+    const char *text = getenv("WHISKFS_KILL_AFTER");
+    const char *colon = text ? strchr(text, ':') : NULL;
+
+    if (!colon)
+        return;
+    kill_countdown = strtol(colon + 1, NULL, 10);
+    kill_kind = strndup(text, (size_t)(colon - text));
+}
+
+/* For tests: WHISKFS_KILL_AFTER=KIND:N in the environment ends the process as kill -9 does, when the N-th entry of that
+ * kind is in the log and nobody has heard of it. */
+static void kill_after(enum request_kind kind)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    CHECK(pthread_once(&once, read_kill_after) == 0);
+    if (kill_kind && strcmp(kill_kind, request_kind_name(kind)) == 0 &&
+        atomic_fetch_sub(&kill_countdown, 1) == 1)
+        (void)raise(SIGKILL);
+}
+
 static int log_and_apply_locked(struct volume *volume, struct change *change,
                                 struct applied_entry *ret_entry)
 {
@@ -138,6 +168,8 @@ static int log_and_apply_locked(struct volume *volume, struct change *change,
     int error = encode(volume, change, &payload, &entry.change);
     if (error == 0)
         error = log_append(volume->log, VOLUME_EPOCH, payload, &logged);
+    if (error == 0)
+        kill_after(change->request.kind);
     if (error == 0)
         error = apply_batch_locked(volume, &entry, 1);
     if (error < 0)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # kill -9 of a daemon, the home's and another's, while files are written: after the restart everything is there that was
-# closed, on both hosts.
+# closed, on both hosts. Without whiskfs-mountd, so that whoever writes is cut off (survive.sh has it otherwise).
 # shellcheck disable=SC2016
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -26,7 +26,7 @@ check() {
 }
 
 for victim in h1 h2; do
-    cluster_up 2 --no-kafka
+    cluster_up 2 --no-kafka --no-mountd
     on h1 whiskfs volume create v >/dev/null
     on h2 whiskfs attach v >/dev/null
     write_until_killed $victim &

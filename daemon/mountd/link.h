@@ -1,0 +1,45 @@
+/* daemon/mountd/link.h — whiskfsd's side of whiskfs-mountd: mounts that it keeps for this daemon and the next one.
+ *
+ * Requests are made one at a time and end within seconds. A thread watches the connection: when whiskfs-mountd is gone the
+ * mounts go on here, with the descriptors of this process, and are given back to it when it is there again.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "fs/fuse/session.h"
+
+struct mount_link;
+
+/* One mount, with descriptors of this process. */
+struct kept_mount;
+
+struct mount_link_options {
+    const char *path; /* of the socket */
+    /* A mount that was served was unmounted behind our back. On the link's thread, without locks. */
+    void (*lost)(void *ctx, const char *name);
+    void *ctx;
+};
+
+/* Without anybody at the socket the link is down, tries on, and says so. -EBUSY: another daemon is connected. */
+MUST_USE int mount_link_new(const struct mount_link_options *options, struct mount_link **ret_link);
+void mount_link_free(struct mount_link *link); /* whiskfs-mountd keeps what is mounted */
+bool mount_link_is_up(struct mount_link *link);
+/* Waits until it is up, a few seconds at most: an upgrade restarts both processes at once. */
+MUST_USE bool mount_link_wait_up(struct mount_link *link);
+
+/* A mount that a daemon before has left. -ENOENT: there is none. -ENOTCONN: the link is down. */
+MUST_USE int mount_link_take(struct mount_link *link, const char *name,
+                             struct kept_mount **ret_mount);
+/* Mounts. -ENOTCONN, -EEXIST, and what mount(2) says. */
+MUST_USE int mount_link_mount(struct mount_link *link, const char *name, const char *mountpoint,
+                              struct kept_mount **ret_mount);
+/* Its requests are answered from now on. -ENOENT: it was given up meanwhile. */
+MUST_USE int mount_link_serve(struct mount_link *link, struct kept_mount *mount);
+/* Unmounts and frees; while the link is down by itself. -EBUSY unless lazy: it stays. */
+MUST_USE int mount_link_unmount(struct mount_link *link, struct kept_mount *mount, bool is_lazy);
+/* Frees without unmounting. */
+void mount_link_leave(struct mount_link *link, struct kept_mount *mount);
+
+int kept_mount_fuse_fd(const struct kept_mount *mount);
+int kept_mount_ledger_fd(const struct kept_mount *mount);
