@@ -238,7 +238,7 @@ static struct handle *handle_new(struct call *c, struct node *node, bool write, 
     if (!h)
         return NULL;
     h->node = node;
-    h->opened_by = c->unique;
+    h->opened_by = worker_unique() & ~UNIQUE_RESEND_BIT;
     h->write = write;
     h->may_map = (flags & O_ACCMODE) == O_RDWR;
     list_init(&h->in_node);
@@ -481,6 +481,17 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
         call_error(&c, r);
 }
 
+/* The daemon before made one that nobody had open yet, so it went with that daemon: here is another. */
+static int create_nameless(struct call *c, mode_t mode, struct inode *ret_inode)
+{
+    int r = create_file(c, mode, ret_inode);
+    if (r != -ESTALE || !c->is_resent)
+        return r;
+    c->unique = atomic_fetch_add(&ledger_header(c->session->ledger)->next_unique, 2);
+    c->is_resent = false;
+    return create_file(c, mode, ret_inode);
+}
+
 void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
     struct call c;
@@ -489,7 +500,7 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
     if (!call_begin(&c, req, "make a file without a name in", parent, NULL) ||
         is_created_already(&c, fi))
         return;
-    int r = create_file(&c, mode, &inode);
+    int r = create_nameless(&c, mode, &inode);
     if (r == 0) {
         r = create_node(&c, &inode, !c.is_resent, fi);
         if (r < 0)

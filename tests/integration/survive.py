@@ -238,6 +238,15 @@ def do_create(d):
     os.close(fd)
 
 
+def do_tmpfile(d):
+    fd = os.open(d, os.O_RDWR | os.O_TMPFILE, 0o640)
+    os.write(fd, b"nameless")
+    links = os.open("/proc/self/fd", os.O_RDONLY)
+    os.link(str(fd), f"{d}/named", src_dir_fd=links, follow_symlinks=True)
+    os.close(links)
+    os.close(fd)
+
+
 def do_link(d):
     os.link(f"{d}/linked", f"{d}/second")
 
@@ -337,6 +346,7 @@ OPERATIONS = {
     "symlink": (do_symlink, lambda d: os.readlink(f"{d}/symbolic") == "target"),
     "mknod": (do_mknod, lambda d: os.stat(f"{d}/node").st_mode == stat.S_IFREG | 0o640),
     "create": (do_create, lambda d: content(f"{d}/created") == b"created"),
+    "tmpfile": (do_tmpfile, lambda d: content(f"{d}/named") == b"nameless"),
     "link": (do_link, lambda d: os.stat(f"{d}/linked").st_nlink == 2),
     "unlink": (do_unlink, lambda d: missing(f"{d}/removed")),
     "unlink_open": (do_unlink_open, lambda d: missing(f"{d}/removed")),

@@ -74,6 +74,8 @@ mknod make
 create make
 create publish
 create close_write
+tmpfile make
+tmpfile link
 link link
 unlink unlink
 unlink_open unlink
