@@ -233,7 +233,7 @@ int attachment_join(struct attachment *attachment, int64_t deadline_ns)
         return r;
     atomic_store(&attachment->volume, volume);
     r = member_start(attachment->member, attachment->volume, deadline_ns);
-    if (r == 0 && (is_known || has_left_files_open(attachment)))
+    if (r == 0 && (is_known || attachment->ledger || has_left_files_open(attachment)))
         r = volume_resume(attachment->volume);
     return r;
 }
@@ -338,8 +338,6 @@ bool attachment_leave_mount(struct attachment *attachment)
 int attachment_unmount(struct attachment *attachment, bool is_forced)
 {
     struct mount_link *link = attachment->options->mount_link;
-    if (!attachment->session)
-        return 0;
     if (attachment->kept) {
         int r = mount_link_unmount(link, attachment->kept, is_forced);
         if (r < 0)
@@ -349,6 +347,8 @@ int attachment_unmount(struct attachment *attachment, bool is_forced)
         close_ledger(attachment);
         return 0;
     }
+    if (!attachment->session)
+        return 0;
     if (!is_forced && umount2(attachment->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
         return -EBUSY;
     stop_session(attachment);

@@ -64,6 +64,8 @@ static int open_as_replica(struct volumes *volumes, struct entry *entry, const c
     r = attachment_join(attachment, deadline_ns);
     if (r == 0)
         r = attachment_mount(attachment);
+    if (r == -ENOENT) /* removed while this daemon was away: what is left of its mount goes */
+        (void)!attachment_unmount(attachment, true);
     if (r < 0) {
         (void)volumes_hide(volumes, entry);
         attachment_free(attachment);

@@ -11,6 +11,17 @@
 #define DEVICE_RESEND 7    /* Linux >= 6.9 */
 #define DEVICE_INC_EPOCH 8 /* Linux >= 6.16 */
 
+/* The next request: its size. 0: the mount is gone. -EINTR: a signal, or there is none any more; also -EAGAIN. size: the
+ * largest request that was negotiated, and room for its head. */
+MUST_USE static inline int device_receive(int fd, void *request, size_t size)
+{
+    ssize_t n = read(fd, request, size);
+
+    if (n >= 0)
+        return (int)n;
+    return errno == ENODEV ? 0 : errno == ENOENT ? -EINTR : -errno;
+}
+
 /* A notification without a body; the kernel takes no lock for these. -EINVAL: it does not know the code. -ENOTCONN,
  * -ENODEV: the mount is gone. */
 MUST_USE static inline int device_notify(int fd, int32_t code)

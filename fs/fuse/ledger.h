@@ -44,11 +44,11 @@ enum ledger_kind {
 
 struct ledger_slot {
     _Atomic uint32_t kind;
-    uint32_t seq; /* how often the slot was used */
+    _Atomic uint32_t seq; /* how often the slot was used */
     _Atomic uint32_t flags;
     _Atomic int32_t backing_id; /* nodes: of the kernel's connection; 0: none */
     uint32_t node;              /* handles: the slot of their node */
-    uint64_t opened_by;         /* handles: `unique` of the OPEN or CREATE */
+    _Atomic uint64_t opened_by; /* handles: `unique` of the OPEN or CREATE */
     uint64_t id;                /* nodes */
     _Atomic uint64_t version;   /* nodes: of the content */
     struct inode last;          /* nodes: as it was when it was opened */

@@ -82,6 +82,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
         conn->max_backing_stack_depth = 1;
     s->maps_direct = want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
     s->has_epoch = conn->proto_minor >= 44;
+    conn->max_write = MIN(conn->max_write, WORKER_WRITE_MAX);
     conn->max_background = BACKGROUND_MAX;
     conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
     announce(s, check_negotiated(s, conn));

@@ -9,11 +9,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "fs/fuse/device.h"
 #include "fs/fuse/ledger.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
 #define WORKERS_FIRST 2
+#define REQUEST_BYTES (WORKER_WRITE_MAX + 4096u)
 #define WAKE_AGAIN_NS (10 * NS_PER_MS)
 
 /* Interrupts a thread that waits for a request; it has no other effect. (Cancelling the thread would do too, but leaves
@@ -60,8 +62,28 @@ static void worker_free(struct worker *worker)
 {
     if (worker->buffer)
         (void)munmap(worker->buffer, worker->buffer_size);
-    free(worker->request.mem);
+    if (worker->request.mem)
+        (void)munmap(worker->request.mem, REQUEST_BYTES);
     free(worker);
+}
+
+/* Its memory is there before the kernel copies into it. Where a page has to be made first, a kill at that moment fails the
+ * copy, and the kernel answers the request with EIO instead of keeping it for the next daemon (seen: one write in some
+ * thousand kills). */
+static struct worker *worker_new(struct workers *pool)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return NULL;
+    worker->pool = pool;
+    void *mem = mmap(NULL, REQUEST_BYTES, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (mem == MAP_FAILED) {
+        free(worker);
+        return NULL;
+    }
+    worker->request.mem = mem;
+    return worker;
 }
 
 static void *worker_main(void *arg);
@@ -73,13 +95,12 @@ static int kernel_workers_add(struct workers *pool)
 
     if (pool->stopping || pool->n >= pool->max)
         return 0;
-    struct worker *worker = calloc(1, sizeof *worker);
+    struct worker *worker = worker_new(pool);
     if (!worker)
         return -ENOMEM;
-    worker->pool = pool;
     int r = thread_start(&worker->thread, "fuse-worker", worker_main, worker);
     if (r < 0) {
-        free(worker);
+        worker_free(worker);
         return r;
     }
     pool->all[pool->n++] = worker;
@@ -92,8 +113,10 @@ static int receive(struct worker *worker)
 
     atomic_fetch_add(&pool->n_idle, 1);
     atomic_store(&worker->is_waiting, true);
-    int r =
-        atomic_load(&pool->stopping) ? 0 : fuse_session_receive_buf(pool->fuse, &worker->request);
+    int r = atomic_load(&pool->stopping)
+                ? 0
+                : device_receive(fuse_session_fd(pool->fuse), worker->request.mem, REQUEST_BYTES);
+    worker->request.size = (size_t)MAX(r, 0);
     atomic_store(&worker->is_waiting, false);
     if (atomic_fetch_sub(&pool->n_idle, 1) == 1 && r > 0 && kernel_workers_add(pool) < 0)
         log_debug("fuse", "cannot add a thread: going on with those there are");

@@ -14,6 +14,8 @@
 #include "proto/base/mutex.h"
 
 #define WORKERS_MAX 256
+#define WORKER_WRITE_MAX                                                                           \
+    (1u << 20) /* the largest write that a worker takes: its buffer has room for that */
 
 struct fuse_session;
 struct ledger;

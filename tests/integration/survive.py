@@ -1,7 +1,9 @@
 """What programs do while their volume's daemon is killed and restarted: survive.sh runs it.
 
-    survive.py work KIND DIRECTORY STOP      until the file STOP is there; then one line of JSON: what was done, the
-                                             longest pause, and what went wrong ("error": null)
+    survive.py work KIND DIRECTORY BEGUN STOP
+                                             makes the file BEGUN after the first step, goes on until the file STOP is there;
+                                             then one line of JSON: what was done, the longest pause, and what went wrong
+                                             ("error": null)
     survive.py restart HOST SIGNAL TIMES PAUSE_S
                                              ends the daemon of HOST and starts it at once, TIMES times, about PAUSE_S apart
     survive.py prepare DIRECTORY             what the operations need
@@ -173,7 +175,7 @@ def insert(directory):
 KINDS = {f.__name__: f for f in (read, write, lock, look, build, insert)}
 
 
-def work(kind, directory, stop):
+def work(kind, directory, begun, stop):
     pauses = Pauses()
     error = None
     try:
@@ -183,10 +185,11 @@ def work(kind, directory, stop):
             pauses.step()
             if pauses.steps == 1:
                 pauses.longest = 0.0
+                write_file(begun, b"")
             if os.path.exists(stop):
                 break
     except (OSError, AssertionError, sqlite3.Error, subprocess.SubprocessError) as trouble:
-        error = f"{type(trouble).__name__}: {trouble}"
+        error = f"{type(trouble).__name__}: {trouble} {getattr(trouble, 'sqlite_errorname', '')}"
     print(json.dumps({"kind": kind, "steps": pauses.steps, "pause_s": round(pauses.longest, 3), "error": error}))
     return 0 if error is None else 1
 
