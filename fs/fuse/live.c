@@ -521,7 +521,7 @@ static void overlay_backing(const struct node *node, struct inode *inode)
         inode->size != node->sample_size || mtime_ns != node->sample_mtime_ns || node->dirty;
     inode->mtime_ns = mtime_ns;
     if (is_written)
-        inode->ctime_ns = MAX(inode->ctime_ns, ns_of(st.st_ctim));
+        inode->ctime_ns = MAX(inode->ctime_ns, MIN(mtime_ns, clock_real_ns())); /* as published */
 }
 
 void live_overlay(struct session *s, struct node *node, struct inode *inode)

@@ -34,7 +34,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int to_set,
 void op_access(fuse_req_t req, fuse_ino_t id, int mask);
 void op_statfs(fuse_req_t req, fuse_ino_t id);
 /* Takes suid, sgid (of group-executables) and file capabilities away, as a write by somebody without CAP_FSETID does. */
-MUST_USE int kill_privileges(struct call *c, uint64_t ino);
+MUST_USE int kill_privileges(struct call *c, struct node *node);
 /* What a write would have to kill is there: such files are not written past the daemon. */
 MUST_USE bool has_privileges(struct session *s, uint64_t ino);
 

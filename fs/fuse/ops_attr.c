@@ -124,13 +124,13 @@ static int drop_capabilities(struct session *s, uint64_t ino)
     return r == -ENODATA ? 0 : r;
 }
 
-int kill_privileges(struct call *c, uint64_t ino)
+int kill_privileges(struct call *c, struct node *node)
 {
     struct session *s = c->session;
     struct inode inode;
     struct outcome outcome;
 
-    int r = tree_get(s->tree, ino, &inode);
+    int r = tree_get(s->tree, node->ino, &inode);
     if (r == -ENOENT)
         return 0;
     if (r < 0)
@@ -138,13 +138,13 @@ int kill_privileges(struct call *c, uint64_t ino)
     mode_t mode = without_privileges(inode.mode);
     if (mode != inode.mode) {
         struct request request = {
-            .kind = REQUEST_SETATTR, .ino = ino, .set = SET_MODE, .mode = mode};
+            .kind = REQUEST_SETATTR, .ino = node->ino, .set = SET_MODE, .mode = mode};
         r = session_change(s, &request, &outcome);
         if (r < 0)
             return r;
-        (void)fuse_lowlevel_notify_inval_inode(s->fuse, c->id, -1, 0);
+        (void)fuse_lowlevel_notify_inval_inode(s->fuse, node->id, -1, 0);
     }
-    return drop_capabilities(s, ino);
+    return drop_capabilities(s, node->ino);
 }
 
 /* ---- setting ---- */
@@ -299,7 +299,7 @@ static int set_all(struct call *c, struct node *node, const struct stat *attr, i
         r = set_size(c, node, (uint64_t)attr->st_size);
         request.set &= ~SET_MTIME_NOW; /* the truncation has set it */
         if (r == 0 && (to_set & (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID)))
-            r = kill_privileges(c, node->ino);
+            r = kill_privileges(c, node);
     }
     return r < 0 ? r : set_attributes(c, node, &request);
 }

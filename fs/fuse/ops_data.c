@@ -107,7 +107,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t id, struct fuse_bufvec *data, off_t
     if (!call_begin_handle(&c, req, "write", id, fi, &h))
         return;
     struct node *node = h->node;
-    int64_t n = fi->kill_suidgid ? kill_privileges(&c, node->ino) : 0;
+    int64_t n = fi->kill_suidgid ? kill_privileges(&c, node) : 0;
     if (n == 0 && size > 0)
         n = write_allowed(&c, node, data, (uint64_t)offset, size);
     if (n < 0) {
@@ -118,6 +118,12 @@ void op_write_buf(fuse_req_t req, fuse_ino_t id, struct fuse_bufvec *data, off_t
     atomic_fetch_add_explicit(&c.session->counters.write_bytes, (uint64_t)n, memory_order_relaxed);
     (void)fuse_reply_write(req, (size_t)n);
     call_end(&c, 0);
+}
+
+/* Of writes and truncations the kernel says whether they end privileges; of the calls below it does not. */
+static int kill_privileges_for_user(struct call *c, struct node *node)
+{
+    return fuse_req_ctx(c->req)->uid == 0 ? 0 : kill_privileges(c, node);
 }
 
 /* ---- holes ---- */
@@ -151,9 +157,9 @@ static int allocate(struct call *c, struct node *node, int mode, uint64_t offset
     struct quota *quota = &c->session->quota;
     uint64_t granted = 0, end = offset + size, now = content_size(node->content);
     bool keeps_size = mode & FALLOC_FL_KEEP_SIZE, clears = mode & ~FALLOC_FL_KEEP_SIZE;
-    int r = 0;
 
-    if (!(mode & FALLOC_FL_PUNCH_HOLE))
+    int r = kill_privileges_for_user(c, node);
+    if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE))
         r = quota_grow(quota, node, now, MAX(end, now), &granted);
     if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE) && granted < end && end > now)
         r = -ENOSPC;
@@ -268,6 +274,8 @@ static int64_t copy(struct call *c, struct content *from, uint64_t offset_in, st
     if (size == 0)
         return 0;
     int r = need(c, from, offset_in, size);
+    if (r == 0)
+        r = kill_privileges_for_user(c, to);
     return r < 0 ? r : copy_allowed(c, from, offset_in, to, offset_out, size);
 }
 

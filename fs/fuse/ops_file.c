@@ -264,7 +264,7 @@ static int truncate_at_open(struct call *c, struct node *node, const struct fuse
     node_set_dirty(node, true);
     quota_settle(&c->session->quota, node, content_size(node->content));
     if (r == 0 && fi->kill_suidgid)
-        r = kill_privileges(c, node->ino);
+        r = kill_privileges(c, node);
     return r;
 }
 

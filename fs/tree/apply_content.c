@@ -48,7 +48,8 @@ int apply_publish(struct apply *a)
     inode.size = rq->size;
     a->meta.used_bytes += charge_of(&inode);
     inode.mtime_ns = rq->mtime_ns;
-    inode.ctime_ns = a->change->time_ns;
+    /* It was the write that moved both, not its publication; a time that was set instead says nothing of that. */
+    inode.ctime_ns = MAX(inode.ctime_ns, MIN(rq->mtime_ns, a->change->time_ns));
     inode.version = a->change->index;
     r = apply_set_keeper(a, &inode, rq->identity.host, !(rq->flags & REQUEST_INCOMPLETE));
     if (r == 0 && is_writer && (rq->flags & REQUEST_LAST_CLOSE))

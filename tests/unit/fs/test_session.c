@@ -193,6 +193,23 @@ Test(session, set_times_stay)
     cr_assert_eq(ns(stat_of("f").st_atim), 100 * NS_PER_S + 1);
 }
 
+/* It was the write that changed the file: publishing it, at fsync and at close, moves no time that was seen. */
+Test(session, publishing_moves_no_time)
+{
+    int fd = open(path_on(HOST, "f"), O_CREAT | O_WRONLY, 0644);
+    struct stat st;
+    cr_assert_eq(write(fd, "abc", 3), 3);
+    cr_assert_eq(fstat(fd, &st), 0);
+    int64_t mtime_ns = ns(st.st_mtim), ctime_ns = ns(st.st_ctim);
+    cr_assert_eq(fsync(fd), 0);
+    cr_assert_eq(ns(stat_of("f").st_ctim), ctime_ns);
+    cr_assert_eq(close(fd), 0);
+    wait_closed("f");
+    cr_assert_eq(ns(stat_of("f").st_mtim), mtime_ns);
+    cr_assert_eq(ns(stat_of("f").st_ctim), ctime_ns);
+    cr_assert_eq(mtime_ns, ctime_ns);
+}
+
 /* What is unlinked while open works until its last close, and is gone then, from tree and store. */
 Test(session, unlinked_while_open)
 {
@@ -418,6 +435,20 @@ static void cut_short(void)
         _exit(1);
 }
 
+static void allocate_more(void)
+{
+    int fd = open(path_on(HOST, "f"), O_WRONLY);
+    if (fd < 0 || fallocate(fd, 0, 0, 10) != 0)
+        _exit(1);
+}
+
+static void copy_over(void)
+{
+    int from = open(path_on(HOST, "from"), O_RDONLY), to = open(path_on(HOST, "f"), O_WRONLY);
+    if (from < 0 || to < 0 || copy_file_range(from, NULL, to, NULL, 3, 0) != 3)
+        _exit(1);
+}
+
 static void open_truncated(void)
 {
     if (open(path_on(HOST, "f"), O_WRONLY | O_TRUNC) < 0)
@@ -427,7 +458,8 @@ static void open_truncated(void)
 /* Writing, truncating and changing the owner take set-id bits away; passing writes through must not keep them. */
 Test(session, set_id_bits_are_killed)
 {
-    void (*const acts[])(void) = {write_byte, cut_short, open_truncated};
+    void (*const acts[])(void) = {write_byte, cut_short, open_truncated, allocate_more, copy_over};
+    put_file(HOST, "from", "abc", 3);
     put_file(HOST, "f", "abc", 3);
     cr_assert_eq(chmod(fixture_dir, 0755), 0);
     for (size_t i = 0; i < N_ELEMENTS(acts); i++) {
