@@ -192,14 +192,31 @@ void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t l
         call_error(&c, allocate(&c, h->node, mode, (uint64_t)offset, (uint64_t)length));
 }
 
-/* Missing blocks are no holes: a file that is not complete counts as data up to its end. */
-static off_t seek(struct content *content, off_t offset, int whence)
+/* Stores in a shared map of a cached file are in the kernel's pages until it likes to write them, and a seek does not
+ * make it. */
+static bool may_have_stores(struct node *node)
 {
+    SCOPED_LOCK(&node->lock);
+
+    if (node->n_passthrough > 0)
+        return false;
+    list_for_each(h, &node->handles, struct handle, in_node)
+    {
+        if (h->may_map)
+            return true;
+    }
+    return false;
+}
+
+/* What is not here yet is no hole: such a file counts as data up to its end. */
+static off_t seek(struct node *node, off_t offset, int whence)
+{
+    struct content *content = node->content;
     uint64_t size = content_size(content);
 
     if (offset < 0 || (uint64_t)offset >= size)
         return -ENXIO;
-    if (!content_is_complete(content))
+    if (!content_is_complete(content) || may_have_stores(node))
         return whence == SEEK_DATA ? offset : (off_t)size;
     off_t found = lseek(content_fd(content), offset, whence);
     return found < 0 ? -errno : found;
@@ -212,9 +229,8 @@ void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fu
 
     if (!call_begin_handle(&c, req, "seek", id, fi, &h))
         return;
-    off_t found = whence == SEEK_DATA || whence == SEEK_HOLE
-                      ? seek(h->node->content, offset, whence)
-                      : -EINVAL;
+    off_t found =
+        whence == SEEK_DATA || whence == SEEK_HOLE ? seek(h->node, offset, whence) : -EINVAL;
     if (found < 0) {
         call_error(&c, (int)found);
         return;
