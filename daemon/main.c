@@ -10,6 +10,8 @@
 #include <systemd/sd-daemon.h>
 
 #include "daemon/host.h"
+#include "daemon/volumes/volumes.h"
+#include "fs/fsck/fsck.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -18,11 +20,14 @@
 
 static int usage(FILE *out, int code)
 {
-    (void)fputs("usage: whiskfsd [--config FILE] [--check]\n\n"
-                "  --config FILE  configuration (" DEFAULT_CONFIG ")\n"
-                "  --check        only read the configuration, and say what is wrong with it\n"
-                "  --version\n",
-                out);
+    (void)fputs(
+        "usage: whiskfsd [--config FILE] [--check | --fsck VOLUME [--repair]]\n\n"
+        "  --config FILE  configuration (" DEFAULT_CONFIG ")\n"
+        "  --check        only read the configuration, and say what is wrong with it\n"
+        "  --fsck VOLUME  check a volume that no daemon has open, and end\n"
+        "  --repair       with --fsck: put aside, into its lost+found, what can be made again\n"
+        "  --version\n",
+        out);
     return code;
 }
 
@@ -87,29 +92,66 @@ static int serve(const struct config *config)
     return 0;
 }
 
+static void print_finding(void *ctx UNUSED, const char *sentence)
+{
+    (void)puts(sentence);
+}
+
+/* 0: nothing found; 1: something; 3: it could not be checked. */
+static int check_volume(const struct config *config, const char *name, bool repairs)
+{
+    struct fsck_result result;
+    AUTO_FREE char *directory = NULL;
+    if (volume_name_check(name) < 0)
+        return usage(stderr, 2);
+    if (asprintf(&directory, "%s/volumes/%s", config->state, name) < 0) {
+        directory = NULL;
+        return 3;
+    }
+    int r = fsck_volume(&(struct fsck_options){.directory = directory,
+                                               .self = host_id_of(config->name),
+                                               .repairs = repairs,
+                                               .say = print_finding},
+                        &result);
+    if (r < 0) {
+        log_error("daemon", "cannot check volume '%s': %s", name,
+                  r == -EBUSY ? "a daemon has it open: stop that first" : strerror(-r));
+        return 3;
+    }
+    (void)printf("%s: found %u, moved to lost+found %u\n", name, result.n_found, result.n_repaired);
+    return result.n_found > 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, 'k'},
+        {"fsck", required_argument, NULL, 'f'},
+        {"repair", no_argument, NULL, 'r'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     const char *file = DEFAULT_CONFIG;
-    bool is_check = false;
+    const char *volume = NULL;
+    bool is_check = false, repairs = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'c')
             file = optarg;
         else if (option == 'k')
             is_check = true;
+        else if (option == 'f')
+            volume = optarg;
+        else if (option == 'r')
+            repairs = true;
         else if (option == 'v')
             return puts("whiskfsd " WHISKFS_VERSION) < 0;
         else
             return usage(option == 'h' ? stdout : stderr, option == 'h' ? 0 : 2);
     }
-    if (optind != argc)
+    if (optind != argc || (repairs && !volume))
         return usage(stderr, 2);
     AUTO(config_freep) struct config *config = NULL;
     char error[1024];
@@ -118,5 +160,7 @@ int main(int argc, char **argv)
         return 2;
     }
     log_set_level(config->log_level);
+    if (volume)
+        return check_volume(config, volume, repairs);
     return is_check ? 0 : serve(config);
 }

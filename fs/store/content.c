@@ -337,17 +337,24 @@ static bool has_room(const struct store *store)
     return room.free_bytes >= MIN(FILL_RESERVE_BYTES, room.total_bytes / 16);
 }
 
+/* An own file may have been cut inside the block, and have lost what it had of it to a power cut: it stays as short. */
+static int write_block(struct content *c, uint64_t block, const void *data)
+{
+    uint64_t offset = block * BLOCK_BYTES, end = content_size(c);
+    uint64_t size = end > offset ? MIN(block_bytes(c, block), end - offset) : 0;
+    if (size == 0)
+        return 0;
+    if (!data)
+        return write_zeros(c->fd, offset, size);
+    return has_room(c->store) ? disk_write(c->fd, data, (size_t)size, offset) : -ENOSPC;
+}
+
 int content_fill(struct content *c, uint64_t block, const void *data, size_t size)
 {
     int claimed = claim_for_fill(c, block, size);
     if (claimed <= 0)
         return claimed;
-    uint64_t offset = block * BLOCK_BYTES;
-    int e;
-    if (size == 0)
-        e = write_zeros(c->fd, offset, block_bytes(c, block));
-    else
-        e = has_room(c->store) ? disk_write(c->fd, data, size, offset) : -ENOSPC;
+    int e = write_block(c, block, size == 0 ? NULL : data);
     if (end_fill(c, block, e == 0))
         tidy_completed(&c->store->tidy, c);
     return e;

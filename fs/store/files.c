@@ -15,7 +15,6 @@
 
 /* On an own file that began as a drawn copy: the version it was drawn of, in hexadecimal. */
 #define BASE_XATTR "user.whiskfs.base"
-#define MAP_SUFFIX ".map"
 #define PAGE_BYTES 4096u
 
 /* ---- names ---- */
@@ -164,9 +163,7 @@ int map_read(struct store *store, uint64_t ino, bool is_own, uint64_t version, b
     int e = fd < 0 ? fd : disk_stat(fd, &st);
     if (e < 0)
         return e;
-    uint64_t most =
-        MAP_HEADER_BYTES + 2ULL * MAP_LEAF_BYTES * (MAP_BLOCKS_MAX / MAP_LEAF_BLOCKS + 1);
-    if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > most)
+    if (!S_ISREG(st.st_mode) || st.st_size <= 0 || st.st_size > MAP_FILE_BYTES_MAX)
         return -EBADMSG;
     size_t size = (size_t)st.st_size;
     AUTO_FREE uint8_t *bytes = malloc(size);

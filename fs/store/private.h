@@ -20,6 +20,9 @@
 #include "proto/base/mutex.h"
 
 #define COPY_NAME_MAX 64
+#define MAP_SUFFIX ".map"
+#define MAP_FILE_BYTES_MAX                                                                         \
+    (int64_t)(MAP_HEADER_BYTES + 2ULL * MAP_LEAF_BYTES * (MAP_BLOCKS_MAX / MAP_LEAF_BLOCKS + 1))
 
 /* Of data files. Drawn ones are unsettled until complete and synced: without its map such a file is worth nothing. */
 #define MODE_SETTLED 0600

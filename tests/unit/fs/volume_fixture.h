@@ -143,7 +143,7 @@ static struct volume *open_as(const char *name, struct host_id self, struct fake
     return volume;
 }
 
-static struct volume *create_and_open(void)
+UNUSED static struct volume *create_and_open(void)
 {
     create("home");
     return open_as("home", HOME, NULL);
@@ -192,7 +192,7 @@ static uint64_t make(struct volume *volume, const char *name)
     return outcome.ino;
 }
 
-static bool has(struct volume *volume, const char *name)
+UNUSED static bool has(struct volume *volume, const char *name)
 {
     struct inode inode;
     int error = tree_lookup(volume_tree(volume), ROOT_INO, span_of(name), &inode);

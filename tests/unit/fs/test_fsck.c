@@ -1,0 +1,206 @@
+/* fsck: nothing is found in a volume that is well; a bit that is flipped anywhere in log, checkpoint, state or map is. */
+#include <dirent.h>
+
+#include "fs/fsck/fsck.h"
+#include "fs/request.h"
+#include "tests/unit/fs/volume_fixture.h"
+
+TestSuite(fsck, .init = setup, .fini = teardown, .timeout = 100);
+
+static char said[8192];
+
+static void note(void *ctx, const char *sentence)
+{
+    (void)ctx;
+    size_t used = strlen(said);
+    (void)snprintf(said + used, sizeof said - used, "%s\n", sentence);
+}
+
+static unsigned check(bool repairs)
+{
+    const struct fsck_options options = {
+        .directory = path_of("home"), .self = HOME, .repairs = repairs, .say = note};
+    struct fsck_result result;
+    said[0] = '\0';
+    int error = fsck_volume(&options, &result);
+    cr_assert_eq(error, 0, "%s", strerror(-error));
+    return result.n_found;
+}
+
+/* A volume with directories, files, attributes, a link, a drawn copy with a map and a checkpoint in its middle. */
+static uint64_t drawn_ino;
+static void build(void)
+{
+    create("home");
+    struct fake fake = {0};
+    struct volume *volume = open_as("home", HOME, &fake);
+    make(volume, "a");
+    uint64_t ino = write_file(volume, "f", "bytes of f");
+    cr_assert_eq(publish(volume, ino, 10, REQUEST_LAST_CLOSE).error, 0);
+    cr_assert_eq(volume_checkpoint(volume, true), 0);
+    make(volume, "b");
+    drawn_ino = write_file(volume, "g", "bytes of g");
+    uint64_t version = publish(volume, drawn_ino, 10, REQUEST_LAST_CLOSE).index;
+    struct outcome outcome;
+    struct request other = {.kind = REQUEST_OPEN_WRITE, .ino = drawn_ino};
+    other.identity = (struct identity){.host = OTHER, .session = 1, .unique = 1};
+    cr_assert_eq(volume_execute(volume, &other, &outcome), 0);
+    other = (struct request){.kind = REQUEST_PUBLISH,
+                             .flags = REQUEST_LAST_CLOSE,
+                             .ino = drawn_ino,
+                             .size = 3 * BLOCK_BYTES,
+                             .mtime_ns = 1,
+                             .base_version = version};
+    other.identity = (struct identity){.host = OTHER, .session = 1, .unique = 2};
+    cr_assert_eq(volume_execute(volume, &other, &outcome), 0);
+    struct inode inode = get(volume, drawn_ino);
+    struct content *content = NULL;
+    cr_assert_eq(content_get(volume_store(volume), HOME, &inode, &content), 0);
+    static uint8_t block[BLOCK_BYTES];
+    cr_assert_eq(content_fill(content, 1, block, sizeof block), 0);
+    content_put(content);
+    cr_assert_eq(change(volume, (struct request){.kind = REQUEST_SETXATTR,
+                                                 .ino = ROOT_INO,
+                                                 .name = span_of("user.x"),
+                                                 .value = span_of("value")})
+                     .error,
+                 0);
+    volume_free(volume);
+}
+
+static void flip(const char *path, uint64_t bit)
+{
+    AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t byte;
+    cr_assert_eq(pread(fd, &byte, 1, bit / 8), 1);
+    byte ^= (uint8_t)(1u << bit % 8);
+    cr_assert_eq(pwrite(fd, &byte, 1, bit / 8), 1);
+}
+
+static uint64_t bits_of(const char *path)
+{
+    struct stat st;
+    cr_assert_eq(stat(path, &st), 0, "%s", path);
+    return (uint64_t)st.st_size * 8;
+}
+
+/* Flips bits one after the other, at `n` places, and wants each to be found and the file to be named. */
+static void flip_many(const char *path, const char *name, unsigned n)
+{
+    uint64_t bits = bits_of(path);
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t bit = (i * 0x9e3779b97f4a7c15ULL) % bits;
+        flip(path, bit);
+        cr_assert_gt(check(false), 0, "bit %lu of %s was not missed", bit, name);
+        cr_assert_not_null(strstr(said, name), "%s", said);
+        flip(path, bit);
+    }
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+Test(fsck, finds_nothing)
+{
+    build();
+    cr_assert_eq(check(false), 0, "%s", said);
+    /* Nor after a kill, with entries that the state has and no clean end. */
+    forget_boot("home");
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+Test(fsck, flipped_in_the_log)
+{
+    build();
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/home/log/0000000000000001.log", base);
+    flip_many(path, "log/0000000000000001.log", 150);
+}
+
+static void checkpoint_path(char ret_path[512])
+{
+    const char *directory = path_of("home/checkpoint");
+    DIR *dir = opendir(directory);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (strstr(entry->d_name, ".mdb"))
+            (void)snprintf(ret_path, 512, "%s/%s", directory, entry->d_name);
+    closedir(dir);
+}
+
+Test(fsck, flipped_in_the_checkpoint)
+{
+    char path[512];
+    build();
+    checkpoint_path(path);
+    flip_many(path, "checkpoint/", 100);
+}
+
+Test(fsck, flipped_in_a_map)
+{
+    char path[256], name[128];
+    build();
+    struct volume *volume = open_as("home", HOME, NULL);
+    struct inode inode = get(volume, drawn_ino);
+    volume_free(volume);
+    (void)snprintf(name, sizeof name, "%016lx.%016lx.map", inode.ino, inode.version);
+    (void)snprintf(path, sizeof path, "%s/home/content/drawn/%s", base, name);
+    flip_many(path, name, 100);
+}
+
+/* Rows as they lie in the state's file: what is flipped there is found, and mended by making the state again. */
+Test(fsck, flipped_in_the_state)
+{
+    build();
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/home/state/data.mdb", base);
+    static uint8_t file[1 << 20];
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = pread(fd, file, sizeof file, 0);
+    cr_assert_gt(size, 0);
+    unsigned n_rows = 0;
+    for (ssize_t at = 0; at + 10 < size; at++) {
+        if (memcmp(file + at, "user.xvalue", 11) != 0)
+            continue;
+        n_rows++;
+    }
+    cr_assert_gt(n_rows, 0);
+    for (unsigned i = 0; i < 60; i++) {
+        uint64_t bit = (i * 0x9e3779b97f4a7c15ULL) % ((uint64_t)size * 8);
+        flip(path, bit);
+        /* Nothing is found in a page that nothing points to, or between rows. */
+        cr_assert(check(false) == 0 || strstr(said, "state"), "%s", said);
+        flip(path, bit);
+    }
+    for (ssize_t at = 0; at + 10 < size; at++) {
+        if (memcmp(file + at, "user.xvalue", 11) == 0)
+            flip(path, (uint64_t)at * 8 + 49);
+    }
+    cr_assert_gt(check(true), 0, "a row is another one");
+    cr_assert_not_null(strstr(said, "xattrs"), "%s", said);
+    cr_assert_eq(access(path_of("home/lost+found/volume.state/data.mdb"), F_OK), 0, "%s", said);
+    struct volume *volume = open_as("home", HOME, NULL);
+    char value[16];
+    size_t used;
+    cr_assert_eq(
+        tree_getxattr(volume_tree(volume), ROOT_INO, span_of("user.x"), value, sizeof value, &used),
+        0);
+    cr_assert(used == 5 && memcmp(value, "value", 5) == 0);
+    volume_free(volume);
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+/* What nobody knows is put aside and not thrown away; a volume that is open is not touched. */
+Test(fsck, orphans)
+{
+    build();
+    AUTO_CLOSE int fd =
+        open(path_of("home/content/own/00000000000fffff"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(check(false), 1, "%s", said);
+    cr_assert_eq(check(true), 1, "%s", said);
+    cr_assert_eq(access(path_of("home/lost+found/own.00000000000fffff"), F_OK), 0);
+    cr_assert_eq(check(false), 0, "%s", said);
+    struct volume *volume = open_as("home", HOME, NULL);
+    const struct fsck_options options = {.directory = path_of("home"), .self = HOME, .say = note};
+    struct fsck_result result;
+    cr_assert_eq(fsck_volume(&options, &result), -EBUSY);
+    volume_free(volume);
+}
