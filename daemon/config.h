@@ -38,8 +38,9 @@ struct config {
     int invoker; /* -1: none runs here */
     double managed_fraction, blackbox_fraction;
     /* [volumes] */
-    uint64_t volume_bytes;
+    uint64_t volume_bytes, volume_inodes;
     bool passthrough;
+    bool image;
     /* [transfer] */
     int streams;
     uint64_t transfer_bytes;

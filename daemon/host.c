@@ -92,6 +92,8 @@ static int start_volumes(struct host *host)
         .peers = host->peers,
         .membership = host->membership,
         .passthrough = config->passthrough,
+        .image = config->image,
+        .default_limit_inodes = config->volume_inodes,
         .default_limit_bytes = config->volume_bytes,
     };
     if (mkdir(config->mount, 0755) < 0 && errno != EEXIST)

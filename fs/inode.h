@@ -19,8 +19,9 @@ struct inode {
     uint64_t
         parent; /* directories: the directory they are in; the root its own. A file that was made without a
                        * name and has none yet: the one that it was made in. Others: 0 */
-    uint64_t size;    /* bytes, as published */
-    uint64_t version; /* content version: the log index of the entry that published it */
+    uint64_t size;     /* bytes, as published */
+    uint64_t occupied; /* bytes on the publisher's disk: what counts against the volume's limit */
+    uint64_t version;  /* content version: the log index of the entry that published it */
     struct host_id
         keeper; /* regular files: the host that has this version's bytes; NO_HOST: nothing was written */
     struct host_id writer; /* the host that has it open for writing, or NO_HOST */

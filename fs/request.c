@@ -1,6 +1,6 @@
 /* The encoding, little-endian (proto/wire.h):
  *
- *     u8 format 1 | u8 kind | u64 host | u64 session | u64 unique | u32 flags | u8 n, n x u64 retired | fields
+ *     u8 format 2 | u8 kind | u64 host | u64 session | u64 unique | u32 flags | u8 n, n x u64 retired | fields
  *
  * Only the fields that the kind uses follow, always all of them and in the order of the enum below, so a request has
  * one encoding. A change is  u64 index | u64 ino | i64 time | request.
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#define FORMAT 1
+#define FORMAT 2
 
 /* Groups of fields. */
 enum {
@@ -28,9 +28,9 @@ enum {
     F_RDEV = 1u << 8,
     F_SET = 1u << 9, /* set, atime_ns */
     F_MTIME = 1u << 10,
-    F_SIZE = 1u << 11,
+    F_SIZE = 1u << 11, /* size, occupied */
     F_BASE = 1u << 12,
-    F_LIMIT = 1u << 13, /* limit_bytes, home */
+    F_LIMIT = 1u << 13, /* limit_bytes, limit_inodes, copies, home */
     F_UMASK = 1u << 14,
 };
 
@@ -124,12 +124,16 @@ static void put_numbers(struct writer *w, const struct request *q, uint32_t fiel
     }
     if (fields & F_MTIME)
         put_i64(w, q->mtime_ns);
-    if (fields & F_SIZE)
+    if (fields & F_SIZE) {
         put_u64(w, q->size);
+        put_u64(w, q->occupied);
+    }
     if (fields & F_BASE)
         put_u64(w, q->base_version);
     if (fields & F_LIMIT) {
         put_u64(w, q->limit_bytes);
+        put_u64(w, q->limit_inodes);
+        put_u32(w, q->copies);
         put_u64(w, q->home);
     }
 }
@@ -202,12 +206,16 @@ static void get_numbers(struct reader *r, struct request *q, uint32_t fields)
     }
     if (fields & F_MTIME)
         q->mtime_ns = get_i64(r);
-    if (fields & F_SIZE)
+    if (fields & F_SIZE) {
         q->size = get_u64(r);
+        q->occupied = get_u64(r);
+    }
     if (fields & F_BASE)
         q->base_version = get_u64(r);
     if (fields & F_LIMIT) {
         q->limit_bytes = get_u64(r);
+        q->limit_inodes = get_u64(r);
+        q->copies = get_u32(r);
         q->home = get_u64(r);
     }
 }
@@ -286,7 +294,7 @@ static bool fields_are_valid(const struct request *q, uint32_t fields)
         return false;
     if ((fields & F_XATTR_FLAGS) && (q->xattr_flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE)))
         return false;
-    return !((fields & F_SIZE) && q->size > INT64_MAX);
+    return !((fields & F_SIZE) && (q->size > INT64_MAX || q->occupied > INT64_MAX));
 }
 
 static bool rename_is_valid(const struct request *q)

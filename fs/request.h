@@ -26,13 +26,14 @@ enum request_kind {
     REQUEST_SETXATTR,    /* ino, name, value; xattr_flags as of setxattr(2) */
     REQUEST_REMOVEXATTR, /* ino, name */
     REQUEST_OPEN_WRITE, /* ino: the first open for writing on identity.host takes the write ownership */
-    REQUEST_PUBLISH, /* ino, size, mtime_ns, base_version: the content as it now is on identity.host */
+    REQUEST_PUBLISH, /* ino, size, occupied, mtime_ns, base_version: the content as it now is on identity.host */
     REQUEST_CLOSE_WRITE, /* ino: the last writer on identity.host is gone */
     REQUEST_KEEP, /* ino, base_version: identity.host, the keeper, now has every block of that version */
     REQUEST_DROP,    /* ino: an unlinked inode that identity.host held open is closed */
     REQUEST_SESSION, /* identity.host opened the volume anew: its older sessions' results, write
                            * ownerships and open-unlinked inodes end */
-    REQUEST_CONFIGURE, /* limit_bytes; the first entry of every volume: home, mode, uid, gid of the root */
+    REQUEST_CONFIGURE, /* limit_bytes, limit_inodes, copies (0: as it is); the first entry of every volume: home, mode,
+                        * uid, gid of the root */
     REQUEST_KIND_END
 };
 
@@ -78,9 +79,10 @@ struct request {
     uint32_t rename_flags; /* RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2) */
     uint32_t xattr_flags;
     int64_t atime_ns, mtime_ns;
-    uint64_t size;
+    uint64_t size, occupied;
     uint64_t base_version;
-    uint64_t limit_bytes;
+    uint64_t limit_bytes, limit_inodes;
+    uint32_t copies;
     uint64_t home; /* CONFIGURE: host id of the home */
     uint32_t n_retire;
     uint64_t retire[REQUEST_RETIRE_MAX];

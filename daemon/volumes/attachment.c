@@ -80,6 +80,7 @@ static struct volume_options options_of(struct attachment *attachment)
         .self = attachment->options->env->self,
         .source = source_of(attachment),
         .survivors = attachment->ledger ? ledger_survivors(attachment->ledger) : NULL,
+        .image = attachment->options->image,
     };
 }
 

@@ -18,7 +18,7 @@ struct attachment_options {
     const struct volume_directories *directories;
     const char *mount;             /* volumes are mounted at MOUNT/NAME */
     struct mount_link *mount_link; /* who keeps mounts; NULL: nobody */
-    bool passthrough;
+    bool passthrough, image;
 };
 
 /* home NULL: this host is the home. */

@@ -46,7 +46,7 @@ struct volumes {
     struct peers *peers;
     struct membership *membership;
     char *self;
-    uint64_t default_limit_bytes;
+    uint64_t default_limit_bytes, default_limit_inodes;
     pthread_t maintainer;
     bool has_maintainer;
 

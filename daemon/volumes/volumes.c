@@ -11,6 +11,9 @@
 #define OTHER_NS                                                                                   \
     (100 * NS_PER_MS) /* how soon a volume that another host is making is asked for again */
 
+#define BYTES_PER_INODE 8192u
+#define INODES_LEAST 65536u
+
 /* ---- operations; the caller has begun one ---- */
 
 void volumes_close_entry(struct volumes *volumes, struct entry *entry)
@@ -136,13 +139,30 @@ static bool decide_to_make(struct volumes *volumes, struct entry *entry)
     return true;
 }
 
+/* As many inodes as a volume of small files needs. */
+static uint64_t inodes_for(uint64_t limit_bytes)
+{
+    return MAX(limit_bytes / BYTES_PER_INODE, INODES_LEAST);
+}
+
+static struct volume_genesis with_limits(const struct volumes *volumes,
+                                         const struct volume_genesis *genesis)
+{
+    struct volume_genesis made = *genesis;
+    if (made.limit_bytes == 0)
+        made.limit_bytes = volumes->default_limit_bytes;
+    if (made.limit_inodes == 0)
+        made.limit_inodes = volumes->default_limit_inodes;
+    if (made.limit_inodes == 0)
+        made.limit_inodes = inodes_for(made.limit_bytes);
+    return made;
+}
+
 static int create_entry(struct volumes *volumes, struct entry *entry,
                         const struct volume_genesis *genesis)
 {
     char home[HOST_NAME_MAX_BYTES + 1];
-    struct volume_genesis with_limit = *genesis;
-    if (with_limit.limit_bytes == 0)
-        with_limit.limit_bytes = volumes->default_limit_bytes;
+    struct volume_genesis with_limit = with_limits(volumes, genesis);
     if (entry->attachment)
         return -EEXIST;
     int r = volumes_locate(volumes, entry->name, true, clock_mono_ns() + ATTACH_NS, home);
@@ -315,6 +335,7 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
     volumes->peers = options->peers;
     volumes->membership = options->membership;
     volumes->default_limit_bytes = options->default_limit_bytes;
+    volumes->default_limit_inodes = options->default_limit_inodes;
     volumes->env = (struct replica_env){
         .self = host_id_of(options->self),
         .peers = options->peers,
@@ -333,6 +354,7 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
         .directories = &volumes->directories,
         .mount = options->mount,
         .passthrough = options->passthrough,
+        .image = options->image,
     };
     r = open_mount_link(volumes, options->mountd);
     if (r < 0)

@@ -25,7 +25,9 @@ struct volumes_options {
     struct peers *peers;
     struct membership *membership;
     bool passthrough;
+    bool image; /* content lies in images */
     uint64_t default_limit_bytes;
+    uint64_t default_limit_inodes; /* 0: in proportion to the bytes */
 };
 
 MUST_USE int volumes_new(const struct volumes_options *options, struct volumes **ret_volumes);

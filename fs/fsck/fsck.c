@@ -30,7 +30,7 @@ static int move(struct fsck *f, int dirfd, const char *dir, const char *name)
     char to[128];
     (void)snprintf(to, sizeof to, "%s.%s", dir, name);
     if (f->lostfd < 0)
-        f->lostfd = directory_make(f->dirfd, "lost+found");
+        f->lostfd = directory_make(f->imagefd >= 0 ? f->imagefd : f->dirfd, "lost+found");
     if (f->lostfd < 0)
         return f->lostfd;
     if (disk_exists(f->lostfd, to))
@@ -61,7 +61,7 @@ static int check(struct fsck *f)
 
 int fsck_volume(const struct fsck_options *options, struct fsck_result *ret_result)
 {
-    struct fsck f = {.options = options, .lostfd = -1};
+    struct fsck f = {.options = options, .lostfd = -1, .imagefd = -1};
     AUTO_CLOSE int dirfd = directory_open(AT_FDCWD, options->directory);
     if (dirfd < 0)
         return dirfd;

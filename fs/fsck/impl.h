@@ -11,6 +11,7 @@ struct fsck {
     const struct fsck_options *options;
     struct fsck_result result;
     int dirfd, lostfd; /* lostfd: lost+found, -1 until something goes there */
+    int imagefd; /* while content in an image is looked at: its root, and its lost+found takes what goes; or -1 */
     bool is_log_sound, is_checkpoint_sound, is_state_sound;
     uint64_t first, last; /* entries of the log */
     uint64_t checkpoint;  /* index of the newest; 0: none */

@@ -7,6 +7,7 @@
 #include "fs/disk/disk.h"
 #include "fs/fsck/impl.h"
 #include "fs/store/check.h"
+#include "fs/store/image.h"
 #include "fs/tree/tree.h"
 #include "proto/base/cleanup.h"
 
@@ -88,13 +89,20 @@ static int check_kept(struct looking *l)
 
 int fsck_store(struct fsck *f, struct tree *tree)
 {
-    AUTO_CLOSE int fd = directory_open(f->dirfd, "content");
+    AUTO(image_freep) struct image *image = NULL;
+    int error = image_open(f->dirfd, false, &image);
+    if (error < 0)
+        return error;
+    if (image)
+        close_fd(&f->lostfd);
+    f->imagefd = image ? image_dirfd(image) : -1;
+    AUTO_CLOSE int fd = directory_open(image ? f->imagefd : f->dirfd, "content");
     if (fd == -ENOENT)
         return 0; /* never opened */
     if (fd < 0)
         return fd;
     struct looking l = {.f = f, .tree = tree, .contentfd = fd};
-    int error = check_kept(&l);
+    error = check_kept(&l);
     if (error == 0)
         error = check_copies(&l, true);
     return error < 0 ? error : check_copies(&l, false);

@@ -195,7 +195,7 @@ void fill_stat(const struct inode *inode, struct stat *st)
                         .st_rdev = inode->rdev,
                         .st_size = (off_t)inode->size,
                         .st_blksize = IO_BYTES,
-                        .st_blocks = (blkcnt_t)((inode->size + 4095) / 4096 * 8),
+                        .st_blocks = (blkcnt_t)(inode->occupied / 512),
                         .st_atim = timespec_of(inode->atime_ns),
                         .st_mtim = timespec_of(inode->mtime_ns),
                         .st_ctim = timespec_of(inode->ctime_ns)};
@@ -371,6 +371,11 @@ void call_create(struct call *c, const struct inode *inode, uint64_t id,
 
 /* ---- changes ---- */
 
+static bool frees(enum request_kind kind)
+{
+    return kind == REQUEST_UNLINK || kind == REQUEST_RENAME || kind == REQUEST_DROP;
+}
+
 /* Off the home, or with members to settle with, a change waits for other hosts. */
 static int change(struct session *s, struct request *request, struct outcome *ret_outcome)
 {
@@ -379,6 +384,8 @@ static int change(struct session *s, struct request *request, struct outcome *re
     int64_t took = s->source ? clock_mono_ns() - start : 0;
     if (took > NOTABLE_WAIT_NS)
         atomic_fetch_add(&s->counters.wait_ns, (uint64_t)took);
+    if (r == 0 && frees(request->kind))
+        session_freed(s);
     return r;
 }
 

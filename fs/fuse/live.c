@@ -195,7 +195,8 @@ static int begin_writing(struct session *s, struct node *node, const struct inod
         SCOPED_LOCK(&node->lock);
         node->writing = true;
     }
-    quota_join(&s->quota, node, inode->size);
+    quota_join(&s->quota, node, inode->occupied);
+    session_writes(s);
     return 0;
 }
 
@@ -230,8 +231,7 @@ void live_resume(struct session *s, struct node *node, const struct inode *inode
         node->writing = true;
         node->dirty = is_dirty;
     }
-    quota_join(&s->quota, node, inode->size);
-    quota_settle(&s->quota, node, content_size(node->content));
+    quota_join(&s->quota, node, inode->occupied);
 }
 
 /* Takes the ownership back that did not lead to writing. */
@@ -350,7 +350,7 @@ static bool is_overtaken(struct session *s, struct node *node)
 }
 
 static void published(struct session *s, struct node *node, const struct stat *st, bool fresh,
-                      const struct outcome *outcome)
+                      const struct outcome *outcome, uint64_t occupied)
 {
     {
         SCOPED_LOCK(&node->lock);
@@ -358,7 +358,7 @@ static void published(struct session *s, struct node *node, const struct stat *s
     }
     node_note_dirty(node);
     set_sample(node, st, fresh);
-    quota_published(&s->quota, node, (uint64_t)st->st_size, content_size(node->content));
+    quota_published(&s->quota, node, occupied);
 }
 
 static int publish(struct session *s, struct node *node, uint32_t flags, const struct stat *st)
@@ -369,18 +369,22 @@ static int publish(struct session *s, struct node *node, uint32_t flags, const s
                               .flags = flags,
                               .ino = node->ino,
                               .size = (uint64_t)st->st_size,
+                              .occupied = content_occupied(node->content),
                               .mtime_ns = ns_of(st->st_mtim),
                               .base_version = base_version(s, node)};
 
     if (!content_is_complete(node->content))
         request.flags |= REQUEST_INCOMPLETE;
+    quota_publishing(&s->quota, node);
     int r = session_change(s, &request, &outcome);
+    if (r == 0) {
+        published(s, node, st, was_fresh, &outcome, request.occupied);
+        return 0;
+    }
+    quota_published(&s->quota, node, node->published_bytes);
     if (r == -ENOENT && is_gone(node))
         return 0;
-    if (r < 0)
-        node_set_dirty(node, true);
-    else
-        published(s, node, st, was_fresh, &outcome);
+    node_set_dirty(node, true);
     return r;
 }
 
@@ -516,6 +520,7 @@ static void overlay_backing(const struct node *node, struct inode *inode)
     inode->size = (uint64_t)st.st_size;
     if (!node->writing)
         return;
+    inode->occupied = (uint64_t)st.st_blocks * 512;
     int64_t mtime_ns = ns_of(st.st_mtim);
     bool is_written =
         inode->size != node->sample_size || mtime_ns != node->sample_mtime_ns || node->dirty;

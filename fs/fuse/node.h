@@ -84,7 +84,9 @@ struct node {
 
     /* quota's */
     struct list in_writers;
-    uint64_t published_size, counted_bytes;
+    uint64_t published_bytes; /* what the tree counts for it */
+    int64_t counted_bytes;    /* what it occupies beyond that */
+    bool is_publishing;
 };
 
 struct node_table {

@@ -10,6 +10,7 @@
 
 #define FILE_CAPABILITIES "security.capability"
 #define STATFS_UNIT 4096u
+#define FILES_MAX (1ULL << 32) /* shown where there is no limit */
 
 /* ---- asking ---- */
 
@@ -73,8 +74,9 @@ void op_statfs(fuse_req_t req, fuse_ino_t id)
         return;
     }
     uint64_t free_bytes = q.limit_bytes > q.used_bytes ? q.limit_bytes - q.used_bytes : 0;
-    uint64_t free_files = free_bytes / STATFS_UNIT;
     free_bytes = MIN(free_bytes, disk.disk_free_bytes);
+    uint64_t limit_files = q.limit_inodes ? q.limit_inodes : FILES_MAX;
+    uint64_t free_files = limit_files > q.n_inodes ? limit_files - q.n_inodes : 0;
     const struct statvfs st = {.f_bsize = STATFS_UNIT,
                                .f_frsize = STATFS_UNIT,
                                .f_blocks = q.limit_bytes / STATFS_UNIT,
@@ -187,16 +189,10 @@ static struct request setattr_request(uint64_t id, const struct stat *attr, int 
 /* Makes a file longer or shorter. */
 static int resize(struct call *c, struct node *node, uint64_t size)
 {
-    struct session *s = c->session;
-    uint64_t granted, now = content_size(node->content);
+    int r = content_truncate(node->content, size, c->deadline_ns);
 
-    int r = quota_grow(&s->quota, node, now, size, &granted);
-    if (r == 0 && granted < size)
-        r = -ENOSPC;
-    if (r == 0)
-        r = content_truncate(node->content, size, c->deadline_ns);
     node_set_dirty(node, true);
-    quota_settle(&s->quota, node, content_size(node->content));
+    quota_settle(&c->session->quota, node, 0);
     return r;
 }
 

@@ -78,22 +78,18 @@ static int64_t write_allowed(struct call *c, struct node *node, struct fuse_bufv
 {
     struct content *content = node->content;
     struct quota *quota = &c->session->quota;
-    uint64_t end, now = content_size(content);
+    uint64_t reserved;
 
-    int64_t r = quota_grow(quota, node, now, offset + size, &end);
+    int64_t r = quota_reserve(quota, node, offset, size, &reserved);
     if (r < 0)
         return r;
-    if (offset + size > now)
-        size = end > offset ? MIN(size, (size_t)(end - offset)) : 0;
-    if (size == 0)
-        return -ENOSPC;
+    size = (size_t)r;
     r = content_prepare_write(content, offset, size, c->deadline_ns);
     if (r == 0) {
         node_set_dirty(node, true);
         r = content_wrote(content, offset, size, copy_to_file(content, data, offset, size));
     }
-    if (r < 0 || (uint64_t)r < size)
-        quota_settle(quota, node, content_size(content));
+    quota_settle(quota, node, reserved);
     return r;
 }
 
@@ -155,13 +151,14 @@ static int reserve_range(struct node *node, uint64_t offset, uint64_t size)
 static int allocate(struct call *c, struct node *node, int mode, uint64_t offset, uint64_t size)
 {
     struct quota *quota = &c->session->quota;
-    uint64_t granted = 0, end = offset + size, now = content_size(node->content);
+    uint64_t reserved = 0, end = offset + size;
     bool keeps_size = mode & FALLOC_FL_KEEP_SIZE, clears = mode & ~FALLOC_FL_KEEP_SIZE;
+    int64_t granted = (int64_t)size;
 
     int r = kill_privileges_for_user(c, node);
     if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE))
-        r = quota_grow(quota, node, now, MAX(end, now), &granted);
-    if (r == 0 && !(mode & FALLOC_FL_PUNCH_HOLE) && granted < end && end > now)
+        granted = quota_reserve(quota, node, offset, size, &reserved);
+    if (r == 0 && granted != (int64_t)size)
         r = -ENOSPC;
     node_set_dirty(node, true);
     if (r == 0 && !clears)
@@ -170,7 +167,7 @@ static int allocate(struct call *c, struct node *node, int mode, uint64_t offset
         r = extend(c, node, end);
     if (r == 0 && clears)
         r = clear_range(c, node, mode & ~FALLOC_FL_KEEP_SIZE, offset, size);
-    quota_settle(quota, node, content_size(node->content));
+    quota_settle(quota, node, reserved);
     return r;
 }
 
@@ -263,22 +260,19 @@ static int64_t copy_allowed(struct call *c, struct content *from, uint64_t offse
 {
     struct quota *quota = &c->session->quota;
     struct content *content = to->content;
-    uint64_t end, now = content_size(content);
+    uint64_t reserved;
 
-    int64_t r = quota_grow(quota, to, now, MAX(offset_out + size, now), &end);
+    int64_t r = quota_reserve(quota, to, offset_out, size, &reserved);
     if (r < 0)
         return r;
-    if (end < offset_out + size && offset_out + size > now)
-        size = end > offset_out ? (size_t)(end - offset_out) : 0;
-    if (size == 0)
-        return -ENOSPC;
+    size = (size_t)r;
     r = content_prepare_write(content, offset_out, size, c->deadline_ns);
     if (r == 0) {
         node_set_dirty(to, true);
         r = content_wrote(content, offset_out, size,
                           copy_bytes(from, offset_in, content, offset_out, size));
     }
-    quota_settle(quota, to, content_size(content));
+    quota_settle(quota, to, reserved);
     return r;
 }
 

@@ -1,7 +1,7 @@
 /* fs/fuse/ops_file.c — open files: how they are opened, and what closing them publishes.
  *
  * The kernel allows one mode of I/O per node at a time: passed through with one backing id, or cached. The first open
- * decides for all until the last close. What must be seen (quota without headroom, suid to take away) while passed
+ * decides for all until the last close. What must be seen (no image holds the limit, suid to take away) while passed
  * through is opened PASSTHROUGH | DIRECT_IO: reads and writes come here, maps go to the backing file.
  */
 #include <errno.h>
@@ -31,7 +31,7 @@ static bool wants_write(int flags)
 /* Writing that only the daemon can do right. */
 static bool must_see_writes(struct session *s, struct node *node)
 {
-    return !quota_has_headroom(&s->quota) || has_privileges(s, node->ino);
+    return !s->quota.is_kernels || has_privileges(s, node->ino);
 }
 
 static void note_backing(struct session *s, int32_t id)
@@ -262,7 +262,7 @@ static int truncate_at_open(struct call *c, struct node *node, const struct fuse
         return 0;
     int r = content_truncate(node->content, 0, c->deadline_ns);
     node_set_dirty(node, true);
-    quota_settle(&c->session->quota, node, content_size(node->content));
+    quota_settle(&c->session->quota, node, 0);
     if (r == 0 && fi->kill_suidgid)
         r = kill_privileges(c, node);
     return r;

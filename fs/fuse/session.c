@@ -15,10 +15,14 @@
 #include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
 #include "fs/fuse/record.h"
+#include "fs/store/image.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
 #define THREADS_DEFAULT 64
+#define BALANCE_TRIES 8
+#define FREED_NS (2 * NS_PER_S)
+#define SHORT_BYTES (256ULL << 20) /* so little available that what was freed is wanted at once */
 #define BACKGROUND_MAX 48 /* of the workers; the rest is for requests that somebody waits for */
 #define INIT_TIMEOUT_NS (5 * NS_PER_S)
 
@@ -373,7 +377,7 @@ static int session_new(struct volume *volume, const struct session_options *opti
     s->want_passthrough = options->passthrough;
     mutex_init(&s->lock, LOCK_leaf);
     cond_init(&s->changed);
-    quota_init(&s->quota, s->tree);
+    quota_init(&s->quota, s->tree, store_image(s->store) != NULL);
     int r = node_table_init(&s->nodes, s->self);
     s->name = strdup(options->name);
     s->mountpoint = strdup(options->mountpoint);
@@ -404,6 +408,7 @@ int session_start(struct volume *volume, const struct session_options *options,
     r = serve(s, options->max_threads);
     if (r < 0)
         return r;
+    session_balance(s);
     *ret_session = TAKE(s);
     return 0;
 }
@@ -437,6 +442,52 @@ bool session_has_ended(const struct session *session)
 bool session_has_passthrough(const struct session *session)
 {
     return session->passthrough;
+}
+
+/* Usage and free blocks fit each other if nothing was written between two looks. */
+static bool balance(struct session *s, struct image *image, bool is_last)
+{
+    struct image_state before, after;
+
+    if (image_look(image, &before) < 0)
+        return true;
+    uint64_t room = quota_room(&s->quota);
+    if (image_look(image, &after) < 0)
+        return true;
+    /* What was written in between counts once with `after`, twice with `before`: never not at all. */
+    bool is_steady = before.free == after.free;
+    return (is_steady || is_last) &&
+           image_set_room(image, room, &before, quota_has_writers(&s->quota));
+}
+
+void session_balance(struct session *s)
+{
+    struct image *image = store_image(s->store);
+
+    for (int i = 0; image && i < BALANCE_TRIES; i++)
+        if (balance(s, image, i == BALANCE_TRIES - 1))
+            return;
+}
+
+void session_writes(struct session *s)
+{
+    struct image *image = store_image(s->store);
+
+    if (image && !image_is_written(image))
+        session_balance(s);
+}
+
+void session_freed(struct session *s)
+{
+    struct image *image = store_image(s->store);
+    struct image_state state;
+
+    if (!image || image_look(image, &state) < 0 || state.available >= SHORT_BYTES)
+        return;
+    int64_t deadline_ns = clock_mono_ns() + FREED_NS;
+    if (volume_wait_removed(s->volume, deadline_ns))
+        (void)!store_wait_freed(s->store, deadline_ns);
+    session_balance(s);
 }
 
 void session_expire(struct session *session)

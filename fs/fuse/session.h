@@ -55,5 +55,8 @@ const struct session_counters *session_counters(const struct session *session);
 /* Its mount is gone: nothing is asked of it any more. */
 bool session_has_ended(const struct session *session);
 bool session_has_passthrough(const struct session *session);
+/* Tells the content's image how much may be written (fs/store/image.h); where there is none, nothing. Now and then:
+ * what other hosts publish, and what disks have left, changes it. */
+void session_balance(struct session *session);
 /* Another host joined or left: what the kernel cached without limit is made to ask again. */
 void session_expire(struct session *session);

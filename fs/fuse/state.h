@@ -61,6 +61,11 @@ struct session {
     int init_error;   /* of what was negotiated, against what a daemon before did */
 };
 
+/* A file is being written from now on. */
+void session_writes(struct session *s);
+/* A change made the volume's usage smaller. */
+void session_freed(struct session *s);
+
 /* One open file. Its number in the ledger is fuse_file_info.fh. */
 struct handle {
     struct node *node;

@@ -7,8 +7,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/falloc.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "fs/disk/disk.h"
 #include "fs/source.h"
@@ -46,7 +50,7 @@ void content_free(struct content *c)
 {
     if (!c)
         return;
-    close_fd(&c->fd);
+    tidy_free(c->store->image, TAKE_FD(c->fd), 0);
     close_fd(&c->map_fd);
     block_map_done(&c->map);
     cond_done(&c->changed);
@@ -140,6 +144,46 @@ uint64_t content_present_bytes(struct content *c)
     if (content_is_complete(c))
         return size;
     return size - MIN(size, missing_bytes(c));
+}
+
+/* ---- what it occupies ---- */
+
+uint64_t content_occupied(struct content *c)
+{
+    struct stat st;
+    uint64_t here = disk_stat(c->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    if (content_is_complete(c))
+        return here;
+    return here + MIN(missing_bytes(c), atomic_load(&c->base_occupied));
+}
+
+/* Where extents cannot be listed, data is what SEEK_DATA says: what was only reserved counts as a hole. */
+static bool is_data(int fd, uint64_t offset, uint64_t max, uint64_t *ret_run)
+{
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    bool is_there = data == (off_t)offset;
+    off_t next = is_there ? lseek(fd, (off_t)offset, SEEK_HOLE) : data;
+    *ret_run = next > (off_t)offset ? MIN(max, (uint64_t)next - offset) : max;
+    return is_there;
+}
+
+bool content_is_allocated(struct content *c, uint64_t offset, uint64_t max, uint64_t *ret_run)
+{
+    union {
+        struct fiemap map;
+        uint8_t bytes[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
+    } u = {.map = {.fm_start = offset, .fm_length = max, .fm_extent_count = 1}};
+    const struct fiemap_extent *found = u.map.fm_extents;
+    if (ioctl(c->fd, FS_IOC_FIEMAP, &u.map) < 0)
+        return is_data(c->fd, offset, max, ret_run);
+    if (u.map.fm_mapped_extents == 0 || found->fe_logical >= offset + max) {
+        *ret_run = max;
+        return false;
+    }
+    bool is_there = found->fe_logical <= offset;
+    uint64_t next = is_there ? found->fe_logical + found->fe_length : found->fe_logical;
+    *ret_run = MIN(max, next - offset);
+    return is_there;
 }
 
 /* ---- the map file ---- */
@@ -332,9 +376,19 @@ static bool end_fill(struct content *c, uint64_t block, bool is_present)
 static bool has_room(const struct store *store)
 {
     struct disk_room room;
-    if (disk_room(store->dirfd, &room) < 0)
+    if (disk_room(store_disk_fd(store), &room) < 0)
         return true;
     return room.free_bytes >= MIN(FILL_RESERVE_BYTES, room.total_bytes / 16);
+}
+
+/* Cache does not come out of what the volume's writers may take. */
+static int write_cache(struct content *c, const void *data, size_t size, uint64_t offset)
+{
+    struct image *image = c->store->image;
+    image_lend(image, size + IMAGE_OWN_BYTES);
+    int e = disk_write(c->fd, data, size, offset);
+    image_lent(image, size + IMAGE_OWN_BYTES, e == 0 ? size : 0);
+    return e;
 }
 
 /* An own file may have been cut inside the block, and have lost what it had of it to a power cut: it stays as short. */
@@ -346,7 +400,7 @@ static int write_block(struct content *c, uint64_t block, const void *data)
         return 0;
     if (!data)
         return write_zeros(c->fd, offset, size);
-    return has_room(c->store) ? disk_write(c->fd, data, (size_t)size, offset) : -ENOSPC;
+    return has_room(c->store) ? write_cache(c, data, (size_t)size, offset) : -ENOSPC;
 }
 
 int content_fill(struct content *c, uint64_t block, const void *data, size_t size)

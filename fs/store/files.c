@@ -16,6 +16,7 @@
 /* On an own file that began as a drawn copy: the version it was drawn of, in hexadecimal. */
 #define BASE_XATTR "user.whiskfs.base"
 #define PAGE_BYTES 4096u
+#define MAP_BYTES_MOST (1u << 20) /* of a file of 512 GiB; larger ones take what is available */
 
 /* ---- names ---- */
 
@@ -70,31 +71,52 @@ static int unlink_if_there(struct store *store, const char *name)
 }
 
 /* Blocks are freed when the tidy thread closes the descriptor, not here under the lock. */
-static int unlink_data(struct store *store, const char *name)
+static int unlink_data(struct store *store, const char *name, uint64_t pending_bytes)
 {
     int fd = disk_open(store->dirfd, name, O_PATH | O_NOFOLLOW);
     int e = unlink_if_there(store, name);
     if (fd >= 0)
-        tidy_close(&store->tidy, fd);
+        tidy_close(&store->tidy, store->image, fd, pending_bytes);
+    else if (pending_bytes > 0)
+        image_freed(store->image, pending_bytes, true);
     return e;
 }
 
-int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+int copy_unlink_pending(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                        uint64_t pending_bytes)
 {
     char name[COPY_NAME_MAX];
     copy_name(name, ino, is_own, version, "");
-    int e = unlink_data(store, name);
+    int e = unlink_data(store, name, pending_bytes);
     if (e < 0)
         return e;
     copy_name(name, ino, is_own, version, MAP_SUFFIX);
     return unlink_if_there(store, name);
 }
 
+int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version)
+{
+    return copy_unlink_pending(store, ino, is_own, version, 0);
+}
+
+int copy_occupied(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                  uint64_t *ret_bytes)
+{
+    char name[COPY_NAME_MAX];
+    struct stat st;
+    copy_name(name, ino, is_own, version, "");
+    AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_PATH | O_NOFOLLOW);
+    int e = fd < 0 ? fd : disk_stat(fd, &st);
+    if (e == 0)
+        *ret_bytes = (uint64_t)st.st_blocks * 512;
+    return e;
+}
+
 void copy_unlink_map(struct store *store, uint64_t ino, bool is_own, uint64_t version)
 {
     char name[COPY_NAME_MAX];
     copy_name(name, ino, is_own, version, MAP_SUFFIX);
-    (void)!disk_unlink(store->dirfd, name);
+    (void)!unlink_data(store, name, 0);
 }
 
 bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t version)
@@ -244,9 +266,10 @@ int copy_open(struct store *store, const struct copy *copy, const uint64_t *size
 }
 
 /* Makes the files of an empty drawn copy: the map first. */
-static int make_files(struct store *store, const struct inode *inode)
+static int make_files(struct store *store, const struct inode *inode, uint64_t *ret_map_bytes)
 {
     char name[COPY_NAME_MAX];
+    struct stat st;
     AUTO(block_map_done) struct block_map map = {0};
     int e = block_map_init(&map, inode->size);
     if (e < 0)
@@ -261,8 +284,11 @@ static int make_files(struct store *store, const struct inode *inode)
         if (map_fd < 0)
             return map_fd;
         e = map_write(map_fd, &map);
+        if (e == 0)
+            e = disk_stat(map_fd, &st);
         if (e < 0)
             return e;
+        *ret_map_bytes = (uint64_t)st.st_blocks * 512;
     }
     copy_name(name, inode->ino, false, inode->version, "");
     AUTO_CLOSE int fd = disk_open_mode(store->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
@@ -276,7 +302,10 @@ int copy_remake(struct store *store, const struct inode *inode)
     int e = copy_unlink(store, inode->ino, false, inode->version);
     if (e < 0)
         return e;
-    e = make_files(store, inode);
+    uint64_t map_bytes = 0;
+    image_lend(store->image, MAP_BYTES_MOST);
+    e = make_files(store, inode, &map_bytes);
+    image_lent(store->image, MAP_BYTES_MOST, map_bytes);
     if (e < 0 && copy_unlink(store, inode->ino, false, inode->version) < 0)
         log_warning("store", "cannot remove a half-made copy of inode %" PRIx64, inode->ino);
     return e;
@@ -284,13 +313,25 @@ int copy_remake(struct store *store, const struct inode *inode)
 
 /* ---- own files ---- */
 
-int copy_make_own(struct store *store, uint64_t ino)
+static int make_own(struct store *store, uint64_t ino)
 {
     char name[COPY_NAME_MAX];
     copy_name(name, ino, true, 0, "");
     /* Inode numbers are never used again: a file that is there is this inode's, from before a crash. */
     AUTO_CLOSE int fd = disk_open(store->dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW);
     return MIN(fd, 0);
+}
+
+/* A full volume's directories may still grow: they are ours and not the volume's. */
+int copy_make_own(struct store *store, uint64_t ino)
+{
+    int e = make_own(store, ino);
+    if (e != -ENOSPC || !store->image)
+        return e;
+    image_lend(store->image, IMAGE_OWN_BYTES);
+    e = make_own(store, ino);
+    image_lent(store->image, IMAGE_OWN_BYTES, 0);
+    return e;
 }
 
 /* What lies behind the base in its last page was not synced if that block was not: the page comes anew, with zeros. */

@@ -15,6 +15,7 @@
 #include <uthash.h>
 
 #include "fs/store/block_map.h"
+#include "fs/store/image.h"
 #include "fs/store/store.h"
 #include "proto/base/list.h"
 #include "proto/base/mutex.h"
@@ -46,6 +47,8 @@ struct file {
 struct tidy_item {
     struct content *content; /* complete: sync its bytes, then remove its map; or NULL: */
     int fd;                  /* of a removed file: close it, which frees its blocks */
+    struct image *image;     /* of the removed file, or NULL */
+    uint64_t pending_bytes;  /* that image_pending counts for it */
 };
 
 /* Work that nobody waits for, on a thread of its own. */
@@ -54,6 +57,7 @@ struct tidy {
     struct cond changed;
     struct tidy_item items[TIDY_MAX]; /* ring */
     size_t first, n;
+    uint64_t n_queued, n_done; /* ever */
     bool is_stopping;
     pthread_t thread;
     bool is_started;
@@ -63,6 +67,7 @@ struct store {
     int dirfd; /* of "content" */
     int own_dirfd, drawn_dirfd;
     struct source *source;
+    struct image *image; /* or NULL */
     struct mutex lock;
     struct file *files; /* under lock */
     size_t n_open;      /* under lock */
@@ -79,6 +84,7 @@ struct content {
     atomic_bool is_complete;
     atomic_bool is_name_synced; /* its directory entry is on stable storage */
     atomic_uint_least64_t base_version, upstream;
+    atomic_uint_least64_t base_occupied; /* what the published version occupies */
 
     struct copy *copy; /* under the store's lock; NULL: detached */
 
@@ -106,6 +112,10 @@ bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t 
                      bool *ret_is_map);
 bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t version);
 MUST_USE int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version);
+MUST_USE int copy_unlink_pending(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                                 uint64_t pending_bytes); /* of image_pending */
+MUST_USE int copy_occupied(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                           uint64_t *ret_bytes);
 void copy_unlink_map(struct store *store, uint64_t ino, bool is_own, uint64_t version);
 /* Between own and drawn; replaces what is there. */
 MUST_USE int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_version);
@@ -129,6 +139,7 @@ MUST_USE int copy_cut_last_page(struct store *store, uint64_t ino, const struct 
 MUST_USE int map_write(int fd, const struct block_map *map);
 
 /* store.c */
+int store_disk_fd(const struct store *store); /* of the disk that all lies on */
 struct file *store_find_file(struct store *store, uint64_t ino) REQUIRES(store->lock); /* or NULL */
 struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version)
     REQUIRES(store->lock); /* NULL: no memory */
@@ -145,4 +156,8 @@ void tidy_stop(
     struct tidy
         *tidy); /* what is queued is dropped; maps then stay until the copy is opened again */
 void tidy_completed(struct tidy *tidy, struct content *content);
-void tidy_close(struct tidy *tidy, int fd);
+/* image: of the file, or NULL. pending_bytes: given to image_pending for it, or 0. */
+void tidy_close(struct tidy *tidy, struct image *image, int fd, uint64_t pending_bytes);
+void tidy_free(struct image *image, int fd, uint64_t pending_bytes); /* the same, now */
+/* Returns when all that is queued is done. False: deadline. */
+MUST_USE bool tidy_wait(struct tidy *tidy, int64_t deadline_ns);

@@ -148,6 +148,21 @@ void store_free(struct store *store)
     free(store);
 }
 
+void store_use_image(struct store *store, struct image *image)
+{
+    store->image = image;
+}
+
+bool store_wait_freed(struct store *store, int64_t deadline_ns)
+{
+    return tidy_wait(&store->tidy, deadline_ns);
+}
+
+struct image *store_image(struct store *store)
+{
+    return store->image;
+}
+
 static int collect_ino(struct store *store, uint64_t ino, bool is_own, uint64_t version,
                        bool is_map, void *ctx)
 {

@@ -200,6 +200,7 @@ int content_get(struct store *store, struct host_id self, const struct inode *in
         warn_lost(inode, e);
     if (e < 0)
         return e == -EBADMSG ? -EUCLEAN : e;
+    atomic_store(&content->base_occupied, inode->occupied);
     *ret_content = content;
     return 0;
 }
@@ -443,23 +444,50 @@ int store_superseded(struct store *store, uint64_t ino, uint64_t version)
     return remove_copies(store, ino, version);
 }
 
+uint64_t store_pending(struct store *store, uint64_t ino)
+{
+    uint64_t bytes = 0;
+    if (!store->image || copy_occupied(store, ino, true, 0, &bytes) < 0 || bytes == 0)
+        return 0;
+    image_pending(store->image, bytes);
+    return bytes;
+}
+
+void store_not_pending(struct store *store, uint64_t bytes)
+{
+    if (bytes > 0)
+        image_freed(store->image, bytes, true);
+}
+
 int store_remove(struct store *store, uint64_t ino)
+{
+    return store_remove_pending(store, ino, 0);
+}
+
+int store_remove_pending(struct store *store, uint64_t ino, uint64_t pending_bytes)
 {
     SCOPED_LOCK(&store->lock);
     int e = remove_copies(store, ino, UINT64_MAX);
-    if (e < 0)
+    if (e < 0) {
+        store_not_pending(store, pending_bytes);
         return e;
-    e = copy_unlink(store, ino, true, 0);
+    }
+    e = copy_unlink_pending(store, ino, true, 0, pending_bytes);
     struct copy *own = find_copy(store, ino, true, 0);
     if (e == 0 && own)
         store_forget_copy(store, own);
     return e;
 }
 
+int store_disk_fd(const struct store *store)
+{
+    return store->image ? image_fd(store->image) : store->dirfd;
+}
+
 bool store_has_room(struct store *store)
 {
     struct disk_room room;
-    if (disk_room(store->dirfd, &room) < 0)
+    if (disk_room(store_disk_fd(store), &room) < 0 || room.total_bytes == 0)
         return true;
     return room.free_bytes >= FREE_BYTES_MIN &&
            (room.total_files == 0 || room.free_files >= FREE_FILES_MIN);
@@ -468,7 +496,7 @@ bool store_has_room(struct store *store)
 int store_usage(struct store *store, struct store_usage *ret_usage)
 {
     struct disk_room room;
-    int e = disk_room(store->dirfd, &room);
+    int e = disk_room(store_disk_fd(store), &room);
     if (e == 0)
         ret_usage->disk_free_bytes = room.free_bytes;
     return e;

@@ -48,6 +48,12 @@ enum fetch_class {
 MUST_USE int store_open(int dirfd, bool clean_boot, struct source *source,
                         struct store **ret_store);
 void store_free(struct store *store);
+/* dirfd was this image's, or (NULL) the volume's own. Before anything else; the image outlives the store. */
+struct image;
+void store_use_image(struct store *store, struct image *image);
+struct image *store_image(struct store *store);
+/* Returns when the blocks of what was removed are free. False: deadline. */
+MUST_USE bool store_wait_freed(struct store *store, int64_t deadline_ns);
 DEFINE_FREEP(store, struct store)
 
 /* ---- one copy ---- */
@@ -76,6 +82,11 @@ uint64_t content_ino(const struct content *content);
 uint64_t
 content_version(const struct content *content); /* of the missing blocks and of a drawn copy */
 uint64_t content_size(struct content *content); /* what fstat says: of an own file the truth */
+/* Bytes that it occupies, or would if it had the blocks that lack. */
+uint64_t content_occupied(struct content *content);
+/* Has the byte at offset a place on the disk? *ret_run: how many of the next max bytes are alike. */
+bool content_is_allocated(struct content *content, uint64_t offset, uint64_t max,
+                          uint64_t *ret_run);
 struct host_id content_upstream(
     const struct content *content); /* who has the missing blocks; NO_HOST if complete */
 
@@ -136,6 +147,11 @@ MUST_USE int store_own_size(struct store *store, uint64_t ino, uint64_t *ret_siz
 MUST_USE int store_set_own_size(struct store *store, uint64_t ino, uint64_t size);
 /* What entries did to the names of copies so far is durable then. */
 MUST_USE int store_sync_names(struct store *store);
+/* The inode goes, its content later: what its own file occupies is not free yet (image_pending). Given to
+ * store_remove_pending, or taken back. */
+uint64_t store_pending(struct store *store, uint64_t ino);
+void store_not_pending(struct store *store, uint64_t bytes);
+MUST_USE int store_remove_pending(struct store *store, uint64_t ino, uint64_t pending_bytes);
 /* At start: removes copies of inodes for which `wanted` is false. */
 typedef bool store_wanted_f(void *ctx, uint64_t ino);
 MUST_USE int store_sweep(struct store *store, store_wanted_f *wanted, void *ctx);

@@ -2,6 +2,7 @@
  * go, and freeing the blocks of removed files. */
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/disk/disk.h"
 #include "fs/store/private.h"
@@ -18,14 +19,45 @@ static void settle_complete(struct content *content)
                   strerror(-e));
 }
 
+/* Closing it frees its blocks. */
+void tidy_free(struct image *image, int fd, uint64_t pending_bytes)
+{
+    struct stat st;
+    uint64_t bytes = 0;
+    if (image && pending_bytes == 0 && disk_stat(fd, &st) == 0 && st.st_nlink == 0)
+        bytes = (uint64_t)st.st_blocks * 512;
+    if (bytes > 0)
+        image_freeing(image, bytes);
+    (void)close(fd);
+    if (bytes + pending_bytes > 0)
+        image_freed(image, bytes + pending_bytes, pending_bytes > 0);
+}
+
 static void do_item(struct tidy_item item)
 {
     if (item.content) {
         settle_complete(item.content);
         content_put(item.content);
     } else {
-        (void)close(item.fd);
+        tidy_free(item.image, item.fd, item.pending_bytes);
     }
+}
+
+static void note_done(struct tidy *tidy)
+{
+    SCOPED_LOCK(&tidy->lock);
+    tidy->n_done++;
+    cond_broadcast(&tidy->changed);
+}
+
+bool tidy_wait(struct tidy *tidy, int64_t deadline_ns)
+{
+    SCOPED_LOCK(&tidy->lock);
+    uint64_t end = tidy->n_queued;
+    while (tidy->n_done < end && !tidy->is_stopping)
+        if (!cond_wait_until(&tidy->changed, &tidy->lock, deadline_ns))
+            return false;
+    return true;
 }
 
 static bool take_item(struct tidy *tidy, struct tidy_item *ret_item)
@@ -45,8 +77,10 @@ static void *tidy_run(void *arg)
 {
     struct tidy *tidy = arg;
     struct tidy_item item;
-    while (take_item(tidy, &item))
+    while (take_item(tidy, &item)) {
         do_item(item);
+        note_done(tidy);
+    }
     return NULL;
 }
 
@@ -72,7 +106,7 @@ static void drop_items(struct tidy *tidy)
         if (item.content)
             content_put(item.content);
         else
-            (void)close(item.fd);
+            tidy_free(item.image, item.fd, item.pending_bytes);
     }
 }
 
@@ -101,7 +135,8 @@ static bool queue(struct tidy *tidy, struct tidy_item item)
     if (tidy->n == TIDY_MAX || tidy->is_stopping)
         return false;
     tidy->items[(tidy->first + tidy->n++) % TIDY_MAX] = item;
-    cond_signal(&tidy->changed);
+    tidy->n_queued++;
+    cond_broadcast(&tidy->changed);
     return true;
 }
 
@@ -112,8 +147,8 @@ void tidy_completed(struct tidy *tidy, struct content *content)
         content_put(content); /* its map stays for now and says that all is there */
 }
 
-void tidy_close(struct tidy *tidy, int fd)
+void tidy_close(struct tidy *tidy, struct image *image, int fd, uint64_t pending_bytes)
 {
-    if (!queue(tidy, (struct tidy_item){.fd = fd}))
-        (void)close(fd);
+    if (!queue(tidy, (struct tidy_item){.image = image, .fd = fd, .pending_bytes = pending_bytes}))
+        tidy_free(image, fd, pending_bytes);
 }

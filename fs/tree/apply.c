@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#define CHARGE_BYTES 4096u
-
 /* ---- parts ---- */
 
 void apply_touch(struct apply *a, uint64_t ino)
@@ -22,13 +20,6 @@ void apply_touch(struct apply *a, uint64_t ino)
             return;
         }
     }
-}
-
-uint64_t charge_of(const struct inode *inode)
-{
-    if (!S_ISREG(inode->mode))
-        return 0;
-    return (inode->size + CHARGE_BYTES - 1) / CHARGE_BYTES * CHARGE_BYTES;
 }
 
 int apply_save(struct apply *a, const struct inode *inode)
@@ -85,7 +76,7 @@ int apply_erase(struct apply *a, struct inode *inode)
     r = rows_delete_prefix(&a->rows, DB_XATTRS, &key);
     if (r == 0)
         r = rows_delete(&a->rows, DB_INODES, &key);
-    a->meta.used_bytes -= charge_of(inode);
+    a->meta.used_bytes -= inode->occupied;
     a->meta.n_inodes--;
     a->effect.gone = inode->ino;
     a->effect.after = (struct inode){0};
@@ -193,6 +184,8 @@ static int apply_configure(struct apply *a)
     if (rq->limit_bytes == 0)
         return -EBADMSG;
     a->meta.limit_bytes = rq->limit_bytes;
+    a->meta.limit_inodes = rq->limit_inodes;
+    a->meta.copies = rq->copies;
     if (a->meta.next_ino != 0)
         return 0;
     int64_t now = a->change->time_ns;

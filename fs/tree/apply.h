@@ -28,6 +28,3 @@ MUST_USE int apply_set_keeper(struct apply *a, struct inode *inode, struct host_
                               bool is_complete);
 /* The inode is no more. */
 MUST_USE int apply_erase(struct apply *a, struct inode *inode);
-
-/* What the inode's content counts for in used_bytes. */
-uint64_t charge_of(const struct inode *inode);

@@ -42,11 +42,11 @@ int apply_publish(struct apply *a)
         return r;
     bool is_writer = host_equal(inode.writer, rq->identity.host);
     if ((!is_writer && !host_equal(inode.writer, NO_HOST)) || rq->base_version != inode.version ||
-        rq->size > INT64_MAX)
+        rq->size > INT64_MAX || rq->occupied > INT64_MAX)
         return -EBADMSG;
-    a->meta.used_bytes -= charge_of(&inode);
+    a->meta.used_bytes += rq->occupied - inode.occupied;
     inode.size = rq->size;
-    a->meta.used_bytes += charge_of(&inode);
+    inode.occupied = rq->occupied;
     inode.mtime_ns = rq->mtime_ns;
     /* It was the write that moved both, not its publication; a time that was set instead says nothing of that. */
     inode.ctime_ns = MAX(inode.ctime_ns, MIN(rq->mtime_ns, a->change->time_ns));

@@ -146,7 +146,7 @@ static int see_inode(void *ctx, struct span key, struct span value)
         return -ENOMEM;
     uint32_t wanted = S_ISDIR(inode.mode) ? 2 + links->n_subdirs : links->n_names;
     c->n_inodes++;
-    c->used_bytes += charge_of(&inode);
+    c->used_bytes += inode.occupied;
     if (inode.nlink != wanted)
         say(&c->saying, "inode %" PRIu64 " has %" PRIu32 " links and says %" PRIu32, ino, wanted,
             inode.nlink);

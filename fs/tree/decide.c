@@ -177,7 +177,7 @@ static int decide_publish(struct decision *d)
         return -EBUSY;
     if (d->request->base_version != inode.version)
         return -ESTALE;
-    if (d->request->size > INT64_MAX)
+    if (d->request->size > INT64_MAX || d->request->occupied > INT64_MAX)
         return -EFBIG;
     d->change->ino = inode.ino;
     return 0;
@@ -221,19 +221,38 @@ static int decide_session(struct decision *d)
     return d->tree->current.next_ino == 0 ? -EINVAL : 0;
 }
 
-static int decide_configure(struct decision *d)
+/* A limit is not made smaller than what is there. */
+static bool is_too_small(uint64_t limit, uint64_t before, uint64_t used)
+{
+    return limit != 0 && limit < used && (before == 0 || limit < before);
+}
+
+static int decide_reconfigure(const struct decision *d, struct request *made)
 {
     const struct tree_meta *meta = &d->tree->current;
-    struct request *made = &d->change->request;
+    if (is_too_small(made->limit_bytes, meta->limit_bytes, meta->used_bytes) ||
+        is_too_small(made->limit_inodes, meta->limit_inodes, meta->n_inodes))
+        return -EDQUOT;
     if (made->limit_bytes == 0)
-        return -EINVAL;
+        made->limit_bytes = meta->limit_bytes;
+    if (made->limit_inodes == 0)
+        made->limit_inodes = meta->limit_inodes;
+    if (made->copies == 0)
+        made->copies = meta->copies;
+    made->home = meta->home.n;
+    return 0;
+}
+
+static int decide_configure(struct decision *d)
+{
+    struct request *made = &d->change->request;
     d->change->ino = ROOT_INO;
     made->mode = S_IFDIR | (made->mode & PERMISSIONS);
-    if (meta->next_ino != 0) {
-        made->home = meta->home.n;
-        return 0;
-    }
-    return made->home == 0 ? -EINVAL : 0;
+    if (d->tree->current.next_ino != 0)
+        return decide_reconfigure(d, made);
+    if (made->copies == 0)
+        made->copies = 1;
+    return made->home == 0 || made->limit_bytes == 0 ? -EINVAL : 0;
 }
 
 /* ---- all together ---- */

@@ -86,9 +86,10 @@ static int check_target(const struct request *rq)
     return memchr(rq->value.data, '\0', rq->value.size) ? -EINVAL : 0;
 }
 
-static int check_quota(const struct tree_meta *meta)
+static int check_inodes(const struct tree_meta *meta)
 {
-    return meta->used_bytes >= meta->limit_bytes ? -ENOSPC : 0;
+    bool is_full = meta->limit_inodes != 0 && meta->n_inodes >= meta->limit_inodes;
+    return is_full ? -ENOSPC : 0;
 }
 
 /* A file that is made without a name needs a directory all the same: for the group and ACL that it inherits. */
@@ -135,7 +136,7 @@ int decide_make(struct decision *d)
         return -EINVAL;
     r = check_target(rq);
     if (r == 0)
-        r = check_quota(meta);
+        r = check_inodes(meta);
     struct request *made = &d->change->request;
     if (r == 0)
         r = decide_mode(d, &dir, &made->mode);

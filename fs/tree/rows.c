@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define META_FORMAT 1u
-#define INODE_BYTES 93 /* of an encoded record without a target */
+#define META_FORMAT 2u
+#define INODE_BYTES 101 /* of an encoded record without a target */
 #define NAME_ROW_BYTES 17
 
 /* ---- keys ---- */
@@ -219,6 +219,8 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
     meta.used_bytes = get_u64(&rd);
     meta.n_inodes = get_u64(&rd);
     meta.limit_bytes = get_u64(&rd);
+    meta.limit_inodes = get_u64(&rd);
+    meta.copies = get_u32(&rd);
     meta.home.n = get_u64(&rd);
     if (!reader_finished(&rd))
         return -EBADMSG;
@@ -229,7 +231,7 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
 int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
 {
     struct key key = meta_key();
-    uint8_t bytes[64];
+    uint8_t bytes[72];
     struct writer w = writer_over(bytes, sizeof bytes);
     put_u32(&w, META_FORMAT);
     put_u64(&w, meta->applied);
@@ -237,6 +239,8 @@ int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
     put_u64(&w, meta->used_bytes);
     put_u64(&w, meta->n_inodes);
     put_u64(&w, meta->limit_bytes);
+    put_u64(&w, meta->limit_inodes);
+    put_u32(&w, meta->copies);
     put_u64(&w, meta->home.n);
     CHECK(!w.bad);
     return rows_put(rows, DB_META, &key, (struct span){bytes, writer_used(&w)});
@@ -248,6 +252,7 @@ static void put_inode(struct writer *w, const struct inode *inode)
 {
     put_u64(w, inode->parent);
     put_u64(w, inode->size);
+    put_u64(w, inode->occupied);
     put_u64(w, inode->version);
     put_u64(w, inode->keeper.n);
     put_u64(w, inode->writer.n);
@@ -267,6 +272,7 @@ static void get_inode(struct reader *rd, struct inode *inode)
 {
     inode->parent = get_u64(rd);
     inode->size = get_u64(rd);
+    inode->occupied = get_u64(rd);
     inode->version = get_u64(rd);
     inode->keeper.n = get_u64(rd);
     inode->writer.n = get_u64(rd);

@@ -1,6 +1,7 @@
 /* fs/tree/rows.h — private to the tree: its sub-databases, and typed access to their rows.
  *
- *     meta     "state" -> format, applied, next_ino, used_bytes, n_inodes, limit_bytes, home
+ *     meta     "state" -> format, applied, next_ino, used_bytes, n_inodes, limit_bytes, limit_inodes,
+ *             copies, home
  *     inodes   ino -> record; a symlink's target is the record's tail
  *     names    parent, name -> ino, type, cookie
  *     cookies  parent, cookie -> ino, type, name
@@ -49,6 +50,8 @@ struct tree_meta {
     uint64_t applied;  /* index of the last entry applied */
     uint64_t next_ino; /* 0: not configured yet */
     uint64_t used_bytes, n_inodes, limit_bytes;
+    uint64_t limit_inodes; /* 0: none */
+    uint32_t copies;       /* hosts that keep each file */
     struct host_id home;
 };
 

@@ -196,7 +196,9 @@ void tree_usage(struct tree *tree, struct tree_usage *ret_usage)
     *ret_usage = (struct tree_usage){
         .limit_bytes = meta.limit_bytes,
         .used_bytes = meta.used_bytes,
+        .limit_inodes = meta.limit_inodes,
         .n_inodes = meta.n_inodes,
+        .copies = meta.copies,
     };
 }
 

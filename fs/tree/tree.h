@@ -24,8 +24,9 @@
 struct tree;
 
 struct tree_usage {
-    uint64_t limit_bytes, used_bytes; /* used: sum of published sizes, rounded up to 4 KiB each */
-    uint64_t n_inodes;
+    uint64_t limit_bytes, used_bytes; /* used: what published files occupy */
+    uint64_t limit_inodes, n_inodes;  /* limit 0: none */
+    uint32_t copies;                  /* hosts that are to keep each file */
 };
 
 /* Opens or makes dirfd/"state". map_bytes bounds the environment's address space; 0: 16 GiB. -EBADMSG: what is there is

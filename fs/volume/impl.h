@@ -46,6 +46,7 @@ struct volume {
     bool
         is_new_boot; /* the machine was restarted since it was last open: what was not synced may be gone */
     struct tree *tree;
+    struct image *image; /* of the content, or NULL */
     struct store *store;
     struct log *log;
 

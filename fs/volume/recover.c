@@ -15,6 +15,7 @@
 
 #include "fs/directory.h"
 #include "fs/disk/disk.h"
+#include "fs/store/image.h"
 #include "fs/volume/impl.h"
 #include "proto/base/log.h"
 
@@ -101,7 +102,8 @@ static int remove_all(int dirfd, const char *const *names, size_t n)
 /* What a deletion or a making that did not end has left. */
 static int remove_remains(int dirfd)
 {
-    static const char *const deleted[] = {"log", "content", "state", "checkpoint", "boot", DELETED};
+    static const char *const deleted[] = {"log",        "content", IMAGE_NAME, "state",
+                                          "checkpoint", "boot",    DELETED};
     if (disk_exists(dirfd, DELETED)) {
         int error = remove_all(dirfd, deleted, N_ELEMENTS(deleted));
         if (error < 0)
@@ -222,6 +224,7 @@ void volume_free(struct volume *volume)
     if (volume->is_open && !atomic_load(&volume->is_failed))
         close_in_order(volume);
     store_free(volume->store);
+    image_free(volume->image);
     tree_free(volume->tree);
     log_free(volume->log);
     retired_done(&volume->retired);
@@ -269,6 +272,8 @@ static int write_genesis(int newfd, const struct volume_options *options,
     struct request configure = {
         .kind = REQUEST_CONFIGURE,
         .limit_bytes = genesis->limit_bytes,
+        .limit_inodes = genesis->limit_inodes,
+        .copies = genesis->copies,
         .home = options->self.n,
         .mode = genesis->mode,
         .uid = genesis->uid,
@@ -283,7 +288,7 @@ static int write_genesis(int newfd, const struct volume_options *options,
 
 int volume_create(const struct volume_options *options, const struct volume_genesis *genesis)
 {
-    static const char *const old[] = {"content", "state", "checkpoint", "boot"};
+    static const char *const old[] = {"content", IMAGE_NAME, "state", "checkpoint", "boot"};
     AUTO_CLOSE int dirfd = -1;
     AUTO_CLOSE int newfd = -1;
     int error = open_to_build(options->directory, &dirfd, &newfd);
@@ -452,6 +457,19 @@ static int cover_log(struct volume *volume)
     return volume_checkpoint(volume, true);
 }
 
+static int open_content(struct volume *volume, const struct volume_options *options,
+                        bool is_same_boot)
+{
+    int error = image_open(volume->dirfd, options->image, &volume->image);
+    if (error < 0)
+        return error;
+    int dirfd = volume->image ? image_dirfd(volume->image) : volume->dirfd;
+    error = store_open(dirfd, is_same_boot, options->source, &volume->store);
+    if (error == 0)
+        store_use_image(volume->store, volume->image);
+    return error;
+}
+
 struct restoring {
     struct volume *volume;
     int error;
@@ -496,7 +514,7 @@ static int recover(struct volume *volume, const struct volume_options *options)
     if (error == 0)
         error = open_log(volume);
     if (error == 0)
-        error = store_open(volume->dirfd, boot.is_same, options->source, &volume->store);
+        error = open_content(volume, options, boot.is_same);
     if (error == 0)
         error = volume_replay(volume);
     volume->is_new_boot = !boot.is_same;

@@ -38,18 +38,27 @@ static bool make_room_locked(struct removals *r) REQUIRES(r->lock)
     return true;
 }
 
-void removals_add(struct volume *volume, uint64_t index, uint64_t ino, uint64_t version)
+static bool queue(struct removals *r, uint64_t index, const struct removal *item)
 {
-    struct removals *r = &volume->removals;
     SCOPED_LOCK(&r->lock);
     if (!make_room_locked(r)) {
         r->n_left_out++;
-        return;
+        return false;
     }
-    r->items[r->n++] = (struct removal){.ino = ino, .version = version};
+    r->items[r->n++] = *item;
     r->index = index;
     if (r->n == 1)
         cond_broadcast(&r->changed);
+    return true;
+}
+
+void removals_add(struct volume *volume, uint64_t index, uint64_t ino, uint64_t version)
+{
+    struct removal item = {.ino = ino, .version = version};
+    if (version == UINT64_MAX)
+        item.pending_bytes = store_pending(volume->store, ino);
+    if (!queue(&volume->removals, index, &item))
+        store_not_pending(volume->store, item.pending_bytes);
 }
 
 /* ---- the thread ---- */
@@ -76,7 +85,7 @@ static bool take(struct removals *r, struct removals *ret_taken)
 static void remove_one(struct volume *volume, const struct removal *item)
 {
     int error = item->version == UINT64_MAX
-                    ? store_remove(volume->store, item->ino)
+                    ? store_remove_pending(volume->store, item->ino, item->pending_bytes)
                     : store_superseded(volume->store, item->ino, item->version);
     if (error < 0)
         log_warning("volume",

@@ -19,7 +19,8 @@ struct volume;
 
 struct removal {
     uint64_t ino;
-    uint64_t version; /* drawn copies up to this version; UINT64_MAX: all there is */
+    uint64_t version;       /* drawn copies up to this version; UINT64_MAX: all there is */
+    uint64_t pending_bytes; /* of store_pending */
 };
 
 struct removals {

@@ -122,6 +122,7 @@ static int publish(struct volume *volume, const struct inode *inode)
         .flags = REQUEST_LAST_CLOSE | (content_is_complete(content) ? 0 : REQUEST_INCOMPLETE),
         .ino = inode->ino,
         .size = (uint64_t)st.st_size,
+        .occupied = content_occupied(content),
         .mtime_ns = mtime_ns,
         .base_version = inode->version,
     };

@@ -38,11 +38,14 @@ struct volume_options {
     struct volume_survivors
         *survivors;     /* or NULL: no mount goes on. Until volume_resume has returned */
     uint64_t map_bytes; /* LMDB map; 0: 16 GiB of address space */
+    bool image;         /* content lies in an image where this host can (fs/store/image.h) */
 };
 
 /* Makes a new volume whose home is options->self: its first entries are CONFIGURE and SESSION. -EEXIST. */
 struct volume_genesis {
     uint64_t limit_bytes;
+    uint64_t limit_inodes;   /* 0: none */
+    uint32_t copies;         /* 0: 1 */
     uint32_t mode, uid, gid; /* of the root directory */
 };
 MUST_USE int volume_create(const struct volume_options *options,

@@ -1,6 +1,6 @@
 /* tests/lib/mount_volume.c — a volume without a daemon: made if need be, mounted in the foreground until a signal.
  *
- *     mount_volume [--limit BYTES] [--no-passthrough] [--threads N] STATE_DIR MOUNTPOINT
+ *     mount_volume [--limit BYTES] [--no-passthrough] [--threads N] [--image] STATE_DIR MOUNTPOINT
  *
  * Prints "ready" on stdout once the mount answers, and the session's counters at the end.
  */
@@ -19,7 +19,7 @@
 
 struct arguments {
     uint64_t limit_bytes;
-    bool passthrough;
+    bool passthrough, image;
     unsigned threads;
     const char *state_dir, *mountpoint;
 };
@@ -36,6 +36,7 @@ static bool parse(int argc, char **argv, struct arguments *ret)
     static const struct option options[] = {{"limit", required_argument, NULL, 'l'},
                                             {"no-passthrough", no_argument, NULL, 'n'},
                                             {"threads", required_argument, NULL, 't'},
+                                            {"image", no_argument, NULL, 'i'},
                                             {0}};
     struct arguments a = {.limit_bytes = 10ULL << 30, .passthrough = true};
     int option;
@@ -45,6 +46,8 @@ static bool parse(int argc, char **argv, struct arguments *ret)
             a.limit_bytes = strtoull(optarg, NULL, 10);
         else if (option == 'n')
             a.passthrough = false;
+        else if (option == 'i')
+            a.image = true;
         else if (option == 't')
             a.threads = (unsigned)strtoul(optarg, NULL, 10);
         else
@@ -60,8 +63,8 @@ static bool parse(int argc, char **argv, struct arguments *ret)
 
 static int open_volume(const struct arguments *a, struct volume **ret_volume)
 {
-    const struct volume_options options = {.directory = a->state_dir,
-                                           .self = host_id_of("localhost")};
+    const struct volume_options options = {
+        .directory = a->state_dir, .self = host_id_of("localhost"), .image = a->image};
     const struct volume_genesis genesis = {.limit_bytes = a->limit_bytes, .mode = 0755};
 
     int r = volume_create(&options, &genesis);

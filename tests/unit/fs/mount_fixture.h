@@ -37,7 +37,8 @@ static struct host hosts[2]; /* 0: the home */
 static char fixture_dir[64] = "/tmp/whiskfs-mount-XXXXXX";
 static pthread_mutex_t follow_lock = PTHREAD_MUTEX_INITIALIZER;
 static const char
-    *backing_type; /* a filesystem of this type holds the volumes; NULL: that of /tmp */
+    *backing_type;      /* a filesystem of this type holds the volumes; NULL: that of /tmp */
+static bool with_image; /* content lies in an image, so writes are passed through */
 static _Atomic unsigned n_fetches;
 static _Atomic int fetch_error;
 static _Atomic unsigned n_unheard;
@@ -198,8 +199,10 @@ static void host_mount(struct host *host, bool passthrough)
 
 static void host_open(struct host *host, bool with_source)
 {
-    const struct volume_options options = {
-        .directory = host->state, .self = host->self, .source = with_source ? &host->source : NULL};
+    const struct volume_options options = {.directory = host->state,
+                                           .self = host->self,
+                                           .source = with_source ? &host->source : NULL,
+                                           .image = with_image};
     cr_assert_eq(volume_open(&options, &host->volume), 0);
 }
 
@@ -228,6 +231,7 @@ static void fixture_begin(void)
 __attribute__((unused)) static void one_host(uint64_t limit_bytes, bool passthrough)
 {
     fixture_begin();
+    with_image = passthrough;
     host_init(&hosts[0], 0);
     const struct volume_options options = {.directory = hosts[0].state, .self = hosts[0].self};
     const struct volume_genesis genesis = {.limit_bytes = limit_bytes, .mode = 0755};
@@ -240,6 +244,7 @@ __attribute__((unused)) static void one_host(uint64_t limit_bytes, bool passthro
 __attribute__((unused)) static void two_hosts(bool passthrough)
 {
     fixture_begin();
+    with_image = passthrough;
     host_init(&hosts[0], 0);
     host_init(&hosts[1], 1);
     const struct volume_options options[2] = {{.directory = hosts[0].state, .self = hosts[0].self},

@@ -58,7 +58,8 @@ static struct request sample(enum request_kind kind)
         q.ino = 9, q.name = span_of(".");
         break;
     case REQUEST_PUBLISH:
-        q.ino = 9, q.size = INT64_MAX, q.mtime_ns = INT64_MIN, q.base_version = 17;
+        q.ino = 9, q.size = INT64_MAX, q.occupied = 4096, q.mtime_ns = INT64_MIN,
+        q.base_version = 17;
         q.flags |= REQUEST_INCOMPLETE | REQUEST_LAST_CLOSE;
         break;
     case REQUEST_KEEP:
@@ -70,7 +71,8 @@ static struct request sample(enum request_kind kind)
         q.ino = 9;
         break;
     case REQUEST_CONFIGURE:
-        q.limit_bytes = 10, q.home = 11, q.mode = S_IFDIR | 01777, q.uid = 1, q.gid = 2;
+        q.limit_bytes = 10, q.limit_inodes = 12, q.copies = 2, q.home = 11,
+        q.mode = S_IFDIR | 01777, q.uid = 1, q.gid = 2;
         break;
     default:
         break;
@@ -97,6 +99,8 @@ static void assert_equal(const struct request *a, const struct request *b)
     cr_assert_eq(a->xattr_flags, b->xattr_flags);
     cr_assert(a->atime_ns == b->atime_ns && a->mtime_ns == b->mtime_ns && a->size == b->size);
     cr_assert(a->base_version == b->base_version && a->limit_bytes == b->limit_bytes);
+    cr_assert(a->occupied == b->occupied && a->limit_inodes == b->limit_inodes);
+    cr_assert_eq(a->copies, b->copies);
     cr_assert_eq(a->home, b->home);
     cr_assert_eq(a->n_retire, b->n_retire);
     cr_assert_eq(memcmp(a->retire, b->retire, sizeof a->retire), 0);

@@ -478,46 +478,6 @@ Test(session, set_id_bits_are_killed)
     cr_assert_eq(stat_of("f").st_mode & 07777, 06755, "root may");
 }
 
-/* Exactly the limit can be written: df says so before, and the error comes at the first byte beyond. */
-static void fill_volume(bool passthrough)
-{
-    one_host(32 * MIB, passthrough);
-    AUTO_FREE char *data = pattern(MIB, 5);
-    struct statvfs st;
-    size_t written = 0;
-    ssize_t n;
-    int fd = open(path_on(HOST, "f"), O_CREAT | O_WRONLY, 0644);
-    while ((n = write(fd, data, 999983)) > 0)
-        written += (size_t)n;
-    cr_assert_eq(errno, ENOSPC);
-    cr_assert_eq(written, 32 * MIB);
-    cr_assert_eq(ftruncate(fd, 64 * MIB), -1);
-    cr_assert_eq(errno, ENOSPC);
-    cr_assert_eq(close(fd), 0);
-    cr_assert_eq(statvfs(HOST->mount, &st), 0);
-    cr_assert(st.f_blocks * st.f_frsize == 32 * MIB && st.f_bavail == 0);
-    cr_assert_eq(truncate(path_on(HOST, "f"), MIB), 0);
-    cr_assert_eq(statvfs(HOST->mount, &st), 0);
-    cr_assert_eq(st.f_bavail * st.f_frsize, 31 * MIB);
-    int a = open(path_on(HOST, "a"), O_CREAT | O_WRONLY, 0644),
-        b = open(path_on(HOST, "b"), O_CREAT | O_WRONLY, 0644);
-    cr_assert_eq(fallocate(a, 0, 0, 30 * MIB), 0);
-    cr_assert_eq(write(b, data, MIB), MIB);
-    cr_assert_eq(write(b, data, 1), -1, "what grows in another open file counts");
-    cr_assert_eq(errno, ENOSPC);
-    cr_assert_eq(close(a) + close(b), 0);
-}
-
-Test(session_daemon, limit_is_exact)
-{
-    fill_volume(true);
-}
-
-Test(session_daemon, limit_is_exact_without_passthrough)
-{
-    fill_volume(false);
-}
-
 /* Without passthrough everything works through the daemon, coherent with maps and with what is read elsewhere. */
 Test(session_daemon, everything_through_the_daemon)
 {

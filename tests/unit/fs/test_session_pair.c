@@ -244,7 +244,7 @@ Test(pair, published_when_the_home_is_back)
     cr_assert_eq(errno, EIO);
     is_home_silent = false;
     wait_closed("f");
-    cr_assert_eq(get_file(HOME, "f", buffer, 8), 3);
+    cr_assert_eq(get_file(HOME, "f", buffer, 8), 3, "%s", strerror(errno));
     cr_assert_eq(memcmp(buffer, "abc", 3), 0);
 }
 
@@ -275,7 +275,7 @@ Test(pair, created_though_the_answer_was_lost)
     are_answers_lost = false;
     put_file(AWAY, "f", "abc", 3);
     wait_closed("f");
-    cr_assert_eq(get_file(HOME, "f", buffer, 8), 3);
+    cr_assert_eq(get_file(HOME, "f", buffer, 8), 3, "%s", strerror(errno));
     cr_assert_eq(memcmp(buffer, "abc", 3), 0);
 }
 

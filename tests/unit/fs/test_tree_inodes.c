@@ -128,8 +128,8 @@ Test(tree_inodes, publish)
     TREE_FIXTURE(t);
     uint64_t f = made(&t, ROOT_INO, "f", S_IFREG);
     uint64_t v = stat_of(&t, f).version;
-    cr_expect_eq(ASK(&t, PUBLISH, .identity.host = HOST_B, .ino = f, .size = 5000, .mtime_ns = 42,
-                     .base_version = v, .flags = REQUEST_INCOMPLETE),
+    cr_expect_eq(ASK(&t, PUBLISH, .identity.host = HOST_B, .ino = f, .size = 5000, .occupied = 8192,
+                     .mtime_ns = 42, .base_version = v, .flags = REQUEST_INCOMPLETE),
                  0);
     struct inode inode = stat_of(&t, f);
     cr_expect_eq(inode.size, 5000);
@@ -157,7 +157,8 @@ Test(tree_inodes, publish)
     cr_expect_eq(ASK(&t, KEEP, .identity.host = HOST_B, .ino = f, .base_version = inode.version),
                  2);
 
-    cr_expect_eq(ASK(&t, PUBLISH, .ino = f, .size = 1, .base_version = inode.version), 0);
+    cr_expect_eq(
+        ASK(&t, PUBLISH, .ino = f, .size = 1, .occupied = 4096, .base_version = inode.version), 0);
     cr_expect_eq(used_bytes(&t), 4096);
     cr_expect_eq(ASK(&t, UNLINK, .parent = ROOT_INO, .name = str("f")), 0);
     cr_expect_eq(used_bytes(&t), 0);
@@ -275,17 +276,33 @@ Test(tree_inodes, make_for_write)
     cr_expect_eq(n_writers(&t, HOST_A), 0);
 }
 
-/* A full volume takes no new names, but what is written already is published, and removing makes room. */
-Test(tree_inodes, quota)
+/* Files count for what they occupy; a limit is not set below what is used. */
+Test(tree_inodes, quota_of_bytes)
 {
     TREE_FIXTURE(t);
     uint64_t f = made(&t, ROOT_INO, "f", S_IFREG);
-    cr_expect_eq(
-        ASK(&t, PUBLISH, .ino = f, .size = LIMIT_BYTES + 1, .base_version = stat_of(&t, f).version),
-        0);
-    cr_expect_eq(make(&t, ROOT_INO, "g", S_IFREG), -ENOSPC);
+    cr_expect_eq(ASK(&t, PUBLISH, .ino = f, .size = LIMIT_BYTES + 1, .occupied = 8192,
+                     .base_version = stat_of(&t, f).version),
+                 0);
+    cr_expect_eq(used_bytes(&t), 8192);
+    cr_expect_eq(stat_of(&t, f).occupied, 8192);
+    cr_expect_eq(ASK(&t, CONFIGURE, .limit_bytes = 8191), -EDQUOT);
+    cr_expect_eq(ASK(&t, CONFIGURE, .limit_bytes = 8192), 0);
+    cr_expect_eq(ASK(&t, UNLINK, .parent = ROOT_INO, .name = str("f")), 0);
+    cr_expect_eq(used_bytes(&t), 0);
+    cr_expect_eq(ASK(&t, CONFIGURE, .limit_bytes = 8191), 0);
+}
+
+/* A volume without free inodes takes no new files, but names; removing makes room. */
+Test(tree_inodes, quota_of_inodes)
+{
+    TREE_FIXTURE(t);
+    cr_expect_eq(ASK(&t, CONFIGURE, .limit_inodes = 2), 0);
+    (void)made(&t, ROOT_INO, "f", S_IFREG);
+    cr_expect_eq(make(&t, ROOT_INO, "g", S_IFDIR), -ENOSPC);
     cr_expect_eq(make(&t, ROOT_INO, "f", S_IFREG), -EEXIST);
     cr_expect_eq(move(&t, ROOT_INO, "f", ROOT_INO, "h", 0), 0);
+    cr_expect_eq(ASK(&t, CONFIGURE, .limit_inodes = 1), -EDQUOT);
     cr_expect_eq(ASK(&t, UNLINK, .parent = ROOT_INO, .name = str("h")), 0);
     cr_expect_eq(make(&t, ROOT_INO, "g", S_IFREG), 0);
 }

@@ -29,7 +29,11 @@ Test(tree_names, configure_again)
     cr_expect_eq(usage.limit_bytes, 5);
     cr_expect(host_equal(tree_home(t.tree), HOST_A));
     cr_expect_eq(stat_of(&t, ROOT_INO).mode & 07777, 0755);
-    cr_expect_eq(ASK(&t, CONFIGURE, .limit_bytes = 0), -EINVAL);
+    cr_expect_eq(ASK(&t, CONFIGURE, .limit_inodes = 3, .copies = 2), 0);
+    tree_usage(t.tree, &usage);
+    cr_expect_eq(usage.limit_bytes, 5, "what is not given stays");
+    cr_expect_eq(usage.limit_inodes, 3);
+    cr_expect_eq(usage.copies, 2);
 }
 
 /* A new file belongs to who asked, its content to the host that asked. */
