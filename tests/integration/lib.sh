@@ -14,6 +14,8 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 readonly repository
 readonly cluster=$repository/bench/cluster
+readonly cache=${XDG_CACHE_HOME:-$HOME/.cache}/whiskfs # what tests/setup made
+readonly suites=$cache/suites
 export WHISKFS_BUILD=${WHISKFS_BUILD:-$repository/build/dev}
 
 cleanups=()
