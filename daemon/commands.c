@@ -81,17 +81,18 @@ static int fail_volume(struct control_call *call, int error, const char *verb, c
 static json_t *volume_json(const struct volume_status *v)
 {
     const struct replica_status *replica = &v->replica;
-    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, "
-                     "s:I, s:I, s:I}",
-                     "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted",
-                     v->is_mounted, "kept", v->is_kept, "passthrough", v->has_passthrough,
-                     "is_home", replica->is_home, "member", replica->is_member, "lease",
-                     replica->has_lease, "connected", replica->is_connected, "applied",
-                     (json_int_t)v->applied, "home_index", (json_int_t)replica->home_index,
-                     "members", (int)replica->n_members, "learners", (int)replica->n_learners,
-                     "limit_bytes", (json_int_t)v->usage.limit_bytes, "used_bytes",
-                     (json_int_t)v->usage.used_bytes, "inodes", (json_int_t)v->usage.n_inodes,
-                     "durable", (json_int_t)v->durable);
+    return json_pack(
+        "{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, "
+        "s:I, s:I, s:I, s:I, s:i, s:s}",
+        "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted", v->is_mounted,
+        "kept", v->is_kept, "passthrough", v->has_passthrough, "is_home", replica->is_home,
+        "member", replica->is_member, "lease", replica->has_lease, "connected",
+        replica->is_connected, "applied", (json_int_t)v->applied, "home_index",
+        (json_int_t)replica->home_index, "members", (int)replica->n_members, "learners",
+        (int)replica->n_learners, "limit_bytes", (json_int_t)v->usage.limit_bytes, "used_bytes",
+        (json_int_t)v->usage.used_bytes, "inodes", (json_int_t)v->usage.n_inodes, "durable",
+        (json_int_t)v->durable, "limit_inodes", (json_int_t)v->usage.limit_inodes, "copies",
+        (int)v->usage.copies, "limit_held_by", v->is_image ? "kernel" : "daemon");
 }
 
 static json_t *attached_volumes(struct host *host)
@@ -114,6 +115,8 @@ static int run_volume_create(void *ctx, const json_t *arguments, struct control_
         return r;
     const struct volume_genesis genesis = {
         .limit_bytes = number_or(arguments, "size", 0),
+        .limit_inodes = number_or(arguments, "inodes", 0),
+        .copies = (uint32_t)number_or(arguments, "copies", 0),
         .mode = (uint32_t)number_or(arguments, "mode", VOLUME_MODE) & 07777u,
         .uid = (uint32_t)number_or(arguments, "uid", 0),
         .gid = (uint32_t)number_or(arguments, "gid", 0),
@@ -164,6 +167,29 @@ static int run_volume_show(void *ctx, const json_t *arguments, struct control_ca
                             name);
     *ret_result = json_pack("{s:s, s:s, s:I}", "name", known.name, "home", known.home,
                             "limit_bytes", (json_int_t)known.limit_bytes);
+    return 0;
+}
+
+static int run_volume_resize(void *ctx, const json_t *arguments, struct control_call *call,
+                             json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    struct volume_status status;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    r = volumes_resize(host->volumes, name, number_or(arguments, "size", 0),
+                       number_or(arguments, "inodes", 0));
+    if (r == -EDQUOT)
+        return control_fail(
+            call, r, "cannot resize volume '%s': more than that is in use: remove files first",
+            name);
+    if (r == 0)
+        r = volumes_status(host->volumes, name, &status);
+    if (r < 0)
+        return fail_volume(call, r, "resize", name);
+    *ret_result = volume_json(&status);
     return 0;
 }
 
@@ -429,6 +455,7 @@ const struct control_command host_commands[] = {
     {"volume create", run_volume_create},
     {"volume list", run_volume_list},
     {"volume show", run_volume_show},
+    {"volume resize", run_volume_resize},
     {"volume remove", run_volume_remove},
     {"attach", run_attach},
     {"detach", run_detach},

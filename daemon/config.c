@@ -53,6 +53,7 @@ static const struct key {
      "0.1"},
     {"volumes", "size", KEY_SIZE, offsetof(struct config, volume_bytes), "10GiB"},
     {"volumes", "inodes", KEY_SIZE, offsetof(struct config, volume_inodes), "0"},
+    {"volumes", "content", KEY_SIZE, offsetof(struct config, content_bytes), "0"},
     {"volumes", "passthrough", KEY_AUTO, offsetof(struct config, passthrough), "auto"},
     {"volumes", "image", KEY_AUTO, offsetof(struct config, image), "auto"},
     {"transfer", "streams", KEY_INT, offsetof(struct config, streams), "2"},

@@ -39,6 +39,7 @@ struct config {
     double managed_fraction, blackbox_fraction;
     /* [volumes] */
     uint64_t volume_bytes, volume_inodes;
+    uint64_t content_bytes; /* of all volumes on this host; 0: no limit */
     bool passthrough;
     bool image;
     /* [transfer] */

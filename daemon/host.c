@@ -12,6 +12,7 @@
 #include "daemon/keeper.h"
 #include "daemon/membership_static.h"
 #include "daemon/openwhisk/events.h"
+#include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -148,6 +149,12 @@ static int start_keeper(struct host *host)
     return r < 0 ? fail(r, "start the keeper of", "files") : 0;
 }
 
+static int start_space(struct host *host)
+{
+    int r = space_new(host->volumes, host->config->content_bytes, &host->space);
+    return r < 0 ? fail(r, "watch the room of", host->config->state) : 0;
+}
+
 /* From here on other hosts are answered. */
 static int open_doors(struct host *host)
 {
@@ -161,7 +168,10 @@ static int open_doors(struct host *host)
     if (r < 0)
         return fail(r, "start", "prefetch");
     r = keeper_start(host->keeper);
-    return r < 0 ? fail(r, "start the keeper of", "files") : 0;
+    if (r < 0)
+        return fail(r, "start the keeper of", "files");
+    r = space_start(host->space);
+    return r < 0 ? fail(r, "watch the room of", host->config->state) : 0;
 }
 
 static void on_activation(void *ctx, const struct ow_activation *activation,
@@ -240,8 +250,8 @@ static int start_control(struct host *host)
 int host_start(const struct config *config, struct host **ret_host)
 {
     static int (*const parts[])(struct host * host) = {
-        start_settings, start_membership, start_peers,  start_volumes, start_transfer, start_hints,
-        start_keeper,   open_doors,       start_events, start_http,    start_control,
+        start_settings, start_membership, start_peers, start_volumes, start_transfer, start_hints,
+        start_keeper,   start_space,      open_doors,  start_events,  start_http,     start_control,
     };
     struct host *host = calloc(1, sizeof *host);
     if (!host)
@@ -268,12 +278,14 @@ void host_stop(struct host *host)
         hints_stop(host->hints);
     if (host->keeper)
         keeper_stop(host->keeper);
+    space_stop(host->space);
     if (host->transfer) /* first: closing a volume waits for what is fetched into it and served from it */
         transfer_stop(host->transfer);
     if (host->volumes)
         volumes_stop(host->volumes);
     if (host->peers)
         peers_stop(host->peers);
+    space_free(host->space);
     keeper_free(host->keeper);
     hints_free(host->hints);
     transfer_free(host->transfer);

@@ -12,6 +12,7 @@ struct events;
 struct http;
 struct hints;
 struct keeper;
+struct space;
 struct transfer;
 
 struct host {
@@ -23,6 +24,7 @@ struct host {
     struct transfer *transfer;
     struct hints *hints;
     struct keeper *keeper;
+    struct space *space;
     struct events *events; /* NULL: [openwhisk] is off */
     struct http *http;     /* NULL: [host] metrics is empty */
     struct control *control;

@@ -5,6 +5,7 @@
 #include "daemon/hints.h"
 #include "daemon/keeper.h"
 #include "daemon/openwhisk/events.h"
+#include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
 
@@ -21,6 +22,7 @@ struct snapshot {
     const struct transfer_counters *transfer;
     const struct hints_counters *hints;
     const struct keeper_counters *keeper;
+    const struct space_counters *space;
     const struct observer_counters *observer; /* or NULL */
 };
 
@@ -66,6 +68,7 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     s->transfer = transfer_counters(host->transfer);
     s->hints = hints_counters(host->hints);
     s->keeper = keeper_counters(host->keeper);
+    s->space = space_counters(host->space);
     s->observer = host->events ? events_counters(host->events) : NULL;
     s->up_s = (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S;
     return true;

@@ -256,6 +256,23 @@ static void check_peers(json_t *report, const json_t *peers)
              "list them in [peers], or use membership by Kafka");
 }
 
+static void check_limits(json_t *report, const json_t *volumes)
+{
+    size_t i;
+    const json_t *volume;
+    json_array_foreach(volumes, i, volume)
+    {
+        if (strcmp(cli_text(volume, "limit_held_by"), "daemon") != 0)
+            continue;
+        note(report, WORSE, "limits", "the daemon holds a volume's limit, so writing is slower",
+             "new volumes lie in images where [volumes] image is auto and there are "
+             "/dev/loop-control "
+             "and mkfs.ext4");
+        return;
+    }
+    note(report, GOOD, "limits", "the kernel holds the limits of what is attached", "");
+}
+
 static void check_disk(json_t *report, const json_t *disk)
 {
     char finding[1200], bytes[32];
@@ -304,6 +321,7 @@ static void check_daemon(json_t *report, const json_t *daemon)
     check_peers(report, json_object_get(daemon, "peers"));
     check_disk(report, json_object_get(daemon, "disk"));
     check_passthrough(report, json_object_get(daemon, "volumes"));
+    check_limits(report, json_object_get(daemon, "volumes"));
     check_kept(report, json_object_get(daemon, "volumes"));
     check_skew(report, daemon);
 }

@@ -14,12 +14,13 @@ static const char *standing_of(const json_t *volume)
 static void print_volume(const json_t *volume)
 {
     char used[32], limit[32];
-    (void)printf("  %s: home '%s', %s, %s of %s, %lld inodes, entry %lld of %lld\n",
-                 cli_text(volume, "name"), cli_text(volume, "home"), standing_of(volume),
-                 cli_bytes(cli_number(volume, "used_bytes"), used),
-                 cli_bytes(cli_number(volume, "limit_bytes"), limit),
-                 (long long)cli_number(volume, "inodes"), (long long)cli_number(volume, "applied"),
-                 (long long)cli_number(volume, "home_index"));
+    (void)printf(
+        "  %s: home '%s', %s, %s of %s (held by the %s), %lld inodes, entry %lld of %lld\n",
+        cli_text(volume, "name"), cli_text(volume, "home"), standing_of(volume),
+        cli_bytes(cli_number(volume, "used_bytes"), used),
+        cli_bytes(cli_number(volume, "limit_bytes"), limit), cli_text(volume, "limit_held_by"),
+        (long long)cli_number(volume, "inodes"), (long long)cli_number(volume, "applied"),
+        (long long)cli_number(volume, "home_index"));
     (void)printf("    %s%s", cli_flag(volume, "mounted") ? "mounted at " : "not mounted",
                  cli_flag(volume, "mounted") ? cli_text(volume, "mountpoint") : "");
     (void)printf("%s", cli_flag(volume, "passthrough") ? ", passthrough" : "");

@@ -5,6 +5,8 @@
 
 #include "client/cli/cli.h"
 
+#define COPIES_MAX 16
+
 /* "10GiB" */
 static bool parse_size(const char *text, json_int_t *ret_bytes)
 {
@@ -49,21 +51,26 @@ static bool parse_owner(char *text, json_t *request)
 static int take_create_options(struct cli *cli, int argc, char **argv, json_t *request)
 {
     static const struct option options[] = {
-        {"size", required_argument, NULL, 's'},
-        {"mode", required_argument, NULL, 'm'},
-        {"owner", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+        {"size", required_argument, NULL, 's'},   {"inodes", required_argument, NULL, 'i'},
+        {"copies", required_argument, NULL, 'c'}, {"mode", required_argument, NULL, 'm'},
+        {"owner", required_argument, NULL, 'o'},  {NULL, 0, NULL, 0},
     };
     int option;
     json_int_t number;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 's' && parse_size(optarg, &number))
             (void)json_object_set_new(request, "size", json_integer(number));
+        else if (option == 'i' && parse_number(optarg, 10, INT64_MAX, &number))
+            (void)json_object_set_new(request, "inodes", json_integer(number));
+        else if (option == 'c' && parse_number(optarg, 10, COPIES_MAX, &number))
+            (void)json_object_set_new(request, "copies", json_integer(number));
         else if (option == 'm' && parse_number(optarg, 8, 07777, &number))
             (void)json_object_set_new(request, "mode", json_integer(number));
         else if (option != 'o' || !parse_owner(optarg, request))
             return cli_usage(
-                cli, "--size takes 10GiB and the like, --mode an octal number, --owner UID:GID");
+                cli,
+                "--size takes 10GiB and the like, --inodes and --copies numbers, --mode an octal "
+                "number, --owner UID:GID");
     }
     if (optind + 1 != argc)
         return cli_usage(cli, "name one volume");
@@ -159,6 +166,47 @@ int cmd_volume_show(struct cli *cli, int argc, char **argv)
         (void)printf("%-14s %s\n", key, json_is_string(value) ? json_string_value(value) : text);
     }
     return CLI_OK;
+}
+
+static int take_resize_options(struct cli *cli, int argc, char **argv, json_t *request)
+{
+    static const struct option options[] = {
+        {"size", required_argument, NULL, 's'},
+        {"inodes", required_argument, NULL, 'i'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+    json_int_t number;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 's' && parse_size(optarg, &number) && number > 0)
+            (void)json_object_set_new(request, "size", json_integer(number));
+        else if (option == 'i' && parse_number(optarg, 10, INT64_MAX, &number) && number > 0)
+            (void)json_object_set_new(request, "inodes", json_integer(number));
+        else
+            return cli_usage(cli, "--size takes 10GiB and the like, --inodes a number");
+    }
+    if (optind + 1 != argc || json_object_size(request) == 1)
+        return cli_usage(cli, "name one volume, and --size, --inodes or both");
+    (void)json_object_set_new(request, "name", json_string(argv[optind]));
+    return CLI_OK;
+}
+
+int cmd_volume_resize(struct cli *cli, int argc, char **argv)
+{
+    AUTO(cli_json_free) json_t *result = NULL;
+    char limit[32];
+    json_t *request = json_pack("{s:s}", "command", "volume resize");
+    int code = take_resize_options(cli, argc, argv, request);
+    if (code != CLI_OK) {
+        json_decref(request);
+        return code;
+    }
+    code = cli_ask(cli, request, NULL, NULL, &result);
+    if (code == CLI_OK && !cli_print_json(cli, result))
+        (void)printf("volume '%s' may have %s and %lld inodes\n", cli_text(result, "name"),
+                     cli_bytes(cli_number(result, "limit_bytes"), limit),
+                     (long long)cli_number(result, "limit_inodes"));
+    return code;
 }
 
 int cmd_volume_remove(struct cli *cli, int argc, char **argv)

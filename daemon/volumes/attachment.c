@@ -359,6 +359,13 @@ int attachment_unmount(struct attachment *attachment, bool is_forced)
     return 0;
 }
 
+void attachment_balance(struct attachment *attachment)
+{
+    SCOPED_LOCK(&attachment->lock);
+    if (attachment->session)
+        session_balance(attachment->session);
+}
+
 void attachment_expire(struct attachment *attachment)
 {
     SCOPED_LOCK(&attachment->lock);
@@ -455,6 +462,7 @@ void attachment_status(struct attachment *attachment, struct volume_status *ret_
     if (!volume)
         return;
     tree_usage(volume_tree(volume), &ret_status->usage);
+    ret_status->is_image = store_image(volume_store(volume)) != NULL;
     ret_status->applied = volume_applied(volume);
     ret_status->durable = log_durable(volume_log(volume));
     ret_status->log_first = log_first(volume_log(volume));

@@ -43,6 +43,7 @@ bool attachment_is_needed(struct attachment *attachment);
 struct volume *attachment_volume(struct attachment *attachment); /* NULL while it is being joined */
 void attachment_frame(struct attachment *attachment, struct conn *conn, const struct frame *frame);
 void attachment_conn_closed(struct attachment *attachment, struct conn *conn);
+void attachment_balance(struct attachment *attachment);
 void attachment_expire(struct attachment *attachment);
 void attachment_replica_status(struct attachment *attachment, struct replica_status *ret_status);
 void attachment_status(struct attachment *attachment, struct volume_status *ret_status);

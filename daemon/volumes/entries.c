@@ -150,6 +150,20 @@ int volumes_positions(struct volumes *volumes, struct volume_position *ret_posit
     return n;
 }
 
+void volumes_balance(struct volumes *volumes)
+{
+    int n = volumes_positions(volumes, NULL, 0);
+    AUTO_FREE struct volume_position *all = calloc((size_t)n + 1, sizeof *all);
+    n = all ? MIN(n, volumes_positions(volumes, all, n)) : 0;
+    for (int i = 0; i < n; i++) {
+        struct entry *entry = volumes_use(volumes, all[i].name);
+        if (!entry)
+            continue;
+        attachment_balance(entry->attachment);
+        volumes_unuse(volumes, entry);
+    }
+}
+
 /* ---- status ---- */
 
 int volumes_status(struct volumes *volumes, const char *name, struct volume_status *ret_status)

@@ -302,6 +302,42 @@ int volumes_remove(struct volumes *volumes, const char *name, bool is_forced)
     return r;
 }
 
+static int resize_entry(struct volumes *volumes, struct entry *entry, uint64_t limit_bytes,
+                        uint64_t limit_inodes)
+{
+    struct replica_status replica;
+    struct tree_usage usage;
+    struct outcome outcome;
+    struct request request = {.kind = REQUEST_CONFIGURE,
+                              .flags = REQUEST_DURABLE,
+                              .limit_bytes = limit_bytes,
+                              .limit_inodes = limit_inodes};
+    if (!entry->attachment)
+        return -ENOENT;
+    attachment_replica_status(entry->attachment, &replica);
+    if (!replica.is_home)
+        return -EREMOTE;
+    struct volume *volume = attachment_volume(entry->attachment);
+    int r = volume_change(volume, &request, &outcome);
+    if (r < 0)
+        return r;
+    attachment_balance(entry->attachment);
+    tree_usage(volume_tree(volume), &usage);
+    return announce(volumes, entry->name, usage.limit_bytes);
+}
+
+int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
+                   uint64_t limit_inodes)
+{
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
+    if (r < 0)
+        return r;
+    r = resize_entry(volumes, entry, limit_bytes, limit_inodes);
+    volumes_end(volumes, entry);
+    return r;
+}
+
 /* ---- life ---- */
 
 DEFINE_FREEP(volumes, struct volumes)

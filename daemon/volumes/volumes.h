@@ -60,6 +60,12 @@ MUST_USE int volumes_detach(struct volumes *volumes, const char *name, bool forc
 /* At the home only (-EREMOTE). -EBUSY: members or open files here, unless force. */
 MUST_USE int volumes_remove(struct volumes *volumes, const char *name, bool force);
 
+/* Sets new limits; 0: as it is. At the home only (-EREMOTE). -EDQUOT: more is in use. */
+MUST_USE int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
+                            uint64_t limit_inodes);
+/* Tells all images what may be written to them (session_balance). */
+void volumes_balance(struct volumes *volumes);
+
 /* An open volume by name, or NULL; put it soon: stopping waits for it. */
 struct volume *volumes_find(void *volumes, const char *name);
 void volumes_put(void *volumes, struct volume *volume);
@@ -78,7 +84,8 @@ struct volume_status {
     char home[HOST_NAME_MAX_BYTES + 1];
     char mountpoint[512];
     bool is_mounted, has_passthrough;
-    bool is_kept; /* the mount outlives this daemon */
+    bool is_image; /* the kernel holds the limit */
+    bool is_kept;  /* the mount outlives this daemon */
     struct replica_status replica;
     struct tree_usage usage;
     uint64_t applied, durable, log_first;

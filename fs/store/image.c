@@ -304,6 +304,15 @@ int image_look(struct image *image, struct image_state *ret_state)
     return 0;
 }
 
+int image_in_use(struct image *image, uint64_t *ret_bytes)
+{
+    struct statvfs fs;
+    if (fstatvfs(image->dirfd, &fs) < 0)
+        return -errno;
+    *ret_bytes = (uint64_t)(fs.f_blocks - fs.f_bfree) * fs.f_frsize;
+    return 0;
+}
+
 int image_fd(const struct image *image)
 {
     return image->fd;

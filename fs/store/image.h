@@ -49,6 +49,8 @@ MUST_USE int image_look(struct image *image, struct image_state *ret_state);
  * promised. Grows the image when it is too small. */
 MUST_USE bool image_set_room(struct image *image, uint64_t room, const struct image_state *seen,
                              bool is_written);
+/* Bytes in use, ext4's own left out. */
+MUST_USE int image_in_use(struct image *image, uint64_t *ret_bytes);
 /* False: only little was promised to it, as nobody was writing. */
 bool image_is_written(struct image *image);
 

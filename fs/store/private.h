@@ -35,6 +35,7 @@ struct copy {
     struct file *file;
     bool is_own;
     uint64_t version;     /* drawn copies: the version it is of; own: 0 */
+    int64_t used_ns;      /* when it was opened or closed last; since the epoch */
     struct content *open; /* or NULL */
 };
 

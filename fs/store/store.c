@@ -9,6 +9,7 @@
 
 #include "fs/disk/disk.h"
 #include "fs/store/private.h"
+#include "proto/base/clock.h"
 #include "proto/base/log.h"
 
 /* For names, maps, checkpoints' files and segments of the log. */
@@ -73,6 +74,7 @@ struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint
     copy->file = file;
     copy->is_own = is_own;
     copy->version = version;
+    copy->used_ns = clock_real_ns();
     list_append(&file->copies, &copy->link);
     return copy;
 }
@@ -271,6 +273,7 @@ static bool drop_last(struct store *store, struct content *content)
     struct copy *copy = content->copy;
     if (copy) {
         copy->open = NULL;
+        copy->used_ns = clock_real_ns();
         if (copy->is_own)
             store_forget_copy(store, copy);
     }
@@ -457,6 +460,20 @@ void store_not_pending(struct store *store, uint64_t bytes)
 {
     if (bytes > 0)
         image_freed(store->image, bytes, true);
+}
+
+int store_evict(struct store *store, uint64_t ino, uint64_t version)
+{
+    SCOPED_LOCK(&store->lock);
+    struct copy *copy = find_copy(store, ino, false, version);
+    if (!copy)
+        return -ENOENT;
+    if (copy->open)
+        return -EBUSY;
+    int e = copy_unlink(store, ino, false, version);
+    if (e == 0)
+        store_forget_copy(store, copy);
+    return e;
 }
 
 int store_remove(struct store *store, uint64_t ino)

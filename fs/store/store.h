@@ -163,6 +163,21 @@ MUST_USE int content_find(struct store *store, struct host_id self, const struct
 /* False: another file of content would find no room, in the disk's table of files or at all. */
 bool store_has_room(struct store *store);
 
+/* ---- what is only cache ---- */
+
+/* Drawn copies that nobody has open: what they occupy, and when they were used last (since the epoch). */
+struct store_cached {
+    uint64_t ino, version, bytes;
+    int64_t used_ns;
+};
+typedef void store_cached_f(void *ctx, const struct store_cached *cached);
+void store_each_cached(struct store *store, store_cached_f *each, void *ctx);
+/* Removes one. The caller knows that another host has all of this version or of a newer one. -EBUSY: it is open;
+ * -ENOENT. */
+MUST_USE int store_evict(struct store *store, uint64_t ino, uint64_t version);
+/* All that content occupies on this host. In a plain directory every file is looked at. */
+MUST_USE int store_occupied(struct store *store, uint64_t *ret_bytes);
+
 struct store_usage {
     uint64_t disk_free_bytes; /* of the backing filesystem */
 };

@@ -1,0 +1,224 @@
+#include "daemon/space.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/mutex.h"
+
+#define LOOK_NS NS_PER_S
+#define CACHED_MAX (1u << 20) /* copies of one look; the rest at the next */
+
+struct space {
+    struct volumes *volumes;
+    uint64_t limit_bytes;
+    struct space_counters counters;
+    pthread_t thread;
+    bool is_started;
+
+    struct mutex lock; /* leaf */
+    struct cond stopped;
+    bool is_stopping;
+};
+
+const struct space_counters *space_counters(const struct space *space)
+{
+    return &space->counters;
+}
+
+/* ---- what there is ---- */
+
+struct cached {
+    struct store_cached copy;
+    int volume; /* of the look's */
+};
+
+struct look {
+    struct space *space;
+    struct volume_position *volumes;
+    int n_volumes;
+    struct cached *all;
+    size_t n, room;
+    int volume; /* being collected */
+};
+
+static void look_done(struct look *look)
+{
+    free(look->volumes);
+    free(look->all);
+}
+
+static int list_volumes(struct look *look)
+{
+    struct volumes *volumes = look->space->volumes;
+    int n = volumes_positions(volumes, NULL, 0);
+    look->volumes = calloc((size_t)n + 1, sizeof *look->volumes);
+    if (!look->volumes)
+        return -ENOMEM;
+    look->n_volumes = MIN(n, volumes_positions(volumes, look->volumes, n));
+    return 0;
+}
+
+static uint64_t measure(struct look *look)
+{
+    uint64_t all = 0, bytes;
+    for (int i = 0; i < look->n_volumes; i++) {
+        struct volume *volume = volumes_find(look->space->volumes, look->volumes[i].name);
+        if (!volume)
+            continue;
+        if (store_occupied(volume_store(volume), &bytes) == 0)
+            all += bytes;
+        volumes_put(look->space->volumes, volume);
+    }
+    return all;
+}
+
+static void collect(void *ctx, const struct store_cached *copy)
+{
+    struct look *look = ctx;
+    if (look->n == look->room) {
+        size_t room = look->room ? 2 * look->room : 256;
+        struct cached *more =
+            room > CACHED_MAX ? NULL : reallocarray(look->all, room, sizeof *look->all);
+        if (!more)
+            return;
+        look->all = more;
+        look->room = room;
+    }
+    look->all[look->n++] = (struct cached){.copy = *copy, .volume = look->volume};
+}
+
+static void collect_all(struct look *look)
+{
+    for (int i = 0; i < look->n_volumes; i++) {
+        struct volume *volume = volumes_find(look->space->volumes, look->volumes[i].name);
+        if (!volume)
+            continue;
+        look->volume = i;
+        store_each_cached(volume_store(volume), collect, look);
+        volumes_put(look->space->volumes, volume);
+    }
+}
+
+static int by_use(const void *a, const void *b)
+{
+    const struct cached *x = a, *y = b;
+    return (x->copy.used_ns > y->copy.used_ns) - (x->copy.used_ns < y->copy.used_ns);
+}
+
+/* ---- what goes ---- */
+
+/* Until the keeper of the newest version has all blocks, older copies may be the only ones of some. */
+static bool is_spare(struct volume *volume, uint64_t ino)
+{
+    struct inode inode;
+    return tree_get(volume_tree(volume), ino, &inode) == 0 && inode.keeper_complete &&
+           !host_equal(inode.keeper, volume_self(volume));
+}
+
+/* What it freed. */
+static uint64_t evict(struct look *look, const struct cached *cached)
+{
+    struct space *space = look->space;
+    struct volume *volume = volumes_find(space->volumes, look->volumes[cached->volume].name);
+    if (!volume)
+        return 0;
+    int r = is_spare(volume, cached->copy.ino)
+                ? store_evict(volume_store(volume), cached->copy.ino, cached->copy.version)
+                : -EBUSY;
+    volumes_put(space->volumes, volume);
+    if (r < 0)
+        return 0;
+    atomic_fetch_add(&space->counters.evicted_files, 1);
+    atomic_fetch_add(&space->counters.evicted_bytes, cached->copy.bytes);
+    return cached->copy.bytes;
+}
+
+static void evict_some(struct look *look, uint64_t wanted_bytes)
+{
+    uint64_t freed = 0;
+    collect_all(look);
+    qsort(look->all, look->n, sizeof *look->all, by_use);
+    for (size_t i = 0; i < look->n && freed < wanted_bytes; i++)
+        freed += evict(look, &look->all[i]);
+    if (freed > 0)
+        log_debug("space", "evicted %" PRIu64 " bytes of cache", freed);
+}
+
+static void keep_limit(struct space *space)
+{
+    AUTO(look_done) struct look look = {.space = space};
+    uint64_t limit = space->limit_bytes;
+    if (limit == 0 || list_volumes(&look) < 0)
+        return;
+    uint64_t occupied = measure(&look);
+    atomic_store(&space->counters.occupied_bytes, occupied);
+    if (occupied > limit - limit / 20)
+        evict_some(&look, occupied - (limit - limit / 10));
+}
+
+/* ---- life ---- */
+
+static bool wait(struct space *space)
+{
+    int64_t until = clock_mono_ns() + LOOK_NS;
+    SCOPED_LOCK(&space->lock);
+    while (!space->is_stopping && cond_wait_until(&space->stopped, &space->lock, until))
+        continue;
+    return !space->is_stopping;
+}
+
+static void *run(void *arg)
+{
+    struct space *space = arg;
+    while (wait(space)) {
+        volumes_balance(space->volumes);
+        keep_limit(space);
+    }
+    return NULL;
+}
+
+int space_new(struct volumes *volumes, uint64_t limit_bytes, struct space **ret_space)
+{
+    struct space *space = calloc(1, sizeof *space);
+    if (!space)
+        return -ENOMEM;
+    space->volumes = volumes;
+    space->limit_bytes = limit_bytes;
+    mutex_init(&space->lock, LOCK_leaf);
+    cond_init(&space->stopped);
+    *ret_space = space;
+    return 0;
+}
+
+int space_start(struct space *space)
+{
+    int r = thread_start(&space->thread, "whiskfs-space", run, space);
+    space->is_started = r == 0;
+    return r;
+}
+
+void space_stop(struct space *space)
+{
+    if (!space || !space->is_started)
+        return;
+    {
+        SCOPED_LOCK(&space->lock);
+        space->is_stopping = true;
+        cond_broadcast(&space->stopped);
+    }
+    thread_join(space->thread);
+    space->is_started = false;
+}
+
+void space_free(struct space *space)
+{
+    if (!space)
+        return;
+    cond_done(&space->stopped);
+    mutex_done(&space->lock);
+    free(space);
+}
