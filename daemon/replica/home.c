@@ -99,12 +99,19 @@ static int home_fetch(struct source *source, struct content *content, uint64_t f
     return transfer_fetch(home->env->transfer, home->name, content, first, n, class, deadline_ns);
 }
 
+static void home_reading(struct source *source, struct content *content, uint64_t first, uint64_t n)
+{
+    struct home *home = home_of(source);
+    transfer_reading(home->env->transfer, home->name, content, first, n);
+}
+
 static const struct source_ops home_ops = {
     .forward = home_forward,
     .appended = home_appended,
     .settle = home_settle,
     .admit = home_admit,
     .fetch = home_fetch,
+    .reading = home_reading,
 };
 
 /* ---- pushing the log ---- */

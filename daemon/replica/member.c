@@ -579,12 +579,20 @@ static int member_fetch(struct source *source, struct content *content, uint64_t
                           deadline_ns);
 }
 
+static void member_reading(struct source *source, struct content *content, uint64_t first,
+                           uint64_t n)
+{
+    struct member *member = member_of(source);
+    transfer_reading(member->env->transfer, member->name, content, first, n);
+}
+
 static const struct source_ops member_ops = {
     .forward = member_forward,
     .appended = member_appended,
     .settle = member_settle,
     .admit = member_admit,
     .fetch = member_fetch,
+    .reading = member_reading,
 };
 
 /* ---- life ---- */

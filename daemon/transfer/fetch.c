@@ -94,60 +94,79 @@ int fetch_ask(struct transfer *t, const char *volume, const struct wanted *items
     return e;
 }
 
-/* One call of transfer_fetch. */
-struct fetching {
+/* What is asked for, for whom, and until when. */
+struct asking {
     struct transfer *t;
     const char *volume;
     struct content *content;
-    uint64_t at, end; /* blocks; at: the first that is missing */
-    uint64_t asked;   /* up to here all has been asked for */
     enum fetch_class class;
     int64_t deadline_ns;
-    int last_error;
-    unsigned n_bad, n_failures;
 };
 
 /* Asks for what is missing in [first, end), in requests of at most `most` blocks. */
-static int ask_range(struct fetching *f, uint64_t first, uint64_t end, unsigned most)
+static int ask_range(const struct asking *a, uint64_t first, uint64_t end, unsigned most)
 {
     struct wanted items[FLIGHT_BLOCKS];
     unsigned n = 0;
     int e = 0;
-    end = MIN(end, block_count(content_size(f->content)));
-    for (uint64_t b = content_next_missing(f->content, first); b < end && e == 0;
-         b = content_next_missing(f->content, b + 1)) {
-        items[n++] = (struct wanted){f->content, b};
+    end = MIN(end, block_count(content_size(a->content)));
+    for (uint64_t b = content_next_missing(a->content, first); b < end && e == 0;
+         b = content_next_missing(a->content, b + 1)) {
+        items[n++] = (struct wanted){a->content, b};
         if (n < most)
             continue;
-        e = fetch_ask(f->t, f->volume, items, n, f->class, f->deadline_ns);
+        e = fetch_ask(a->t, a->volume, items, n, a->class, a->deadline_ns);
         n = 0;
     }
     if (n > 0 && e == 0)
-        e = fetch_ask(f->t, f->volume, items, n, f->class, f->deadline_ns);
+        e = fetch_ask(a->t, a->volume, items, n, a->class, a->deadline_ns);
     return e;
 }
 
-static void plan_ahead(struct fetching *f, uint64_t *ret_from, uint64_t *ret_to)
+/* ---- ahead of a reader ---- */
+
+static void plan_ahead(struct transfer *t, struct content *content, uint64_t first, uint64_t end,
+                       uint64_t *ret_from, uint64_t *ret_to)
 {
-    SCOPED_LOCK(&f->t->lock);
-    readahead_note(&f->t->readahead, f->content, f->at, f->end, ret_from, ret_to);
+    SCOPED_LOCK(&t->lock);
+    readahead_note(&t->readahead, content, first, end, ret_from, ret_to);
 }
 
-/* Read-ahead that fails is nobody's loss: who comes to need the block asks again. */
-static void ask_ahead(struct fetching *f)
+/* The reader is at [first, end). What fails is nobody's loss: who comes to need the block asks again. */
+static void ask_ahead(struct asking ahead, uint64_t first, uint64_t end)
 {
     uint64_t from, to;
-    if (f->class != FETCH_DEMAND)
+    plan_ahead(ahead.t, ahead.content, first, end, &from, &to);
+    struct transfer_counters *counters = &ahead.t->counters;
+    if (from >= to || atomic_load(&counters->in_flight_blocks) >= ahead.t->in_flight_max)
         return;
-    plan_ahead(f, &from, &to);
-    if (from >= to || atomic_load(&f->t->counters.in_flight_blocks) >= f->t->in_flight_max)
-        return;
-    atomic_fetch_add(&f->t->counters.ahead_blocks, to - from);
-    int e = ask_range(f, from, to, AHEAD_REQUEST_BLOCKS);
+    atomic_fetch_add(&counters->ahead_blocks, to - from);
+    ahead.class = FETCH_STREAM;
+    int e = ask_range(&ahead, from, to, AHEAD_REQUEST_BLOCKS);
     if (e < 0)
-        log_debug("transfer", "cannot read ahead of inode %" PRIx64 ": %s", content_ino(f->content),
-                  strerror(-e));
+        log_debug("transfer", "cannot read ahead of inode %" PRIx64 ": %s",
+                  content_ino(ahead.content), strerror(-e));
 }
+
+void transfer_reading(struct transfer *t, const char *volume, struct content *content,
+                      uint64_t first, uint64_t n)
+{
+    struct asking ahead = {.t = t, .volume = volume, .content = content};
+    if (!transfer_enter(t))
+        return;
+    ask_ahead(ahead, first, first + n);
+    transfer_leave(t);
+}
+
+/* ---- one call of transfer_fetch ---- */
+
+struct fetching {
+    struct asking asking;
+    uint64_t at, end; /* blocks; at: the first that is missing */
+    uint64_t asked;   /* up to here all has been asked for */
+    int last_error;
+    unsigned n_bad, n_failures;
+};
 
 /* Keeps the window full; asks in good portions once it is half empty. */
 static int ask(struct fetching *f)
@@ -156,7 +175,7 @@ static int ask(struct fetching *f)
     if (f->asked > f->at && (f->asked >= f->end || f->asked - f->at > WINDOW_BLOCKS / 2))
         return 0;
     uint64_t from = MAX(f->asked, f->at);
-    int e = ask_range(f, from, to, FLIGHT_BLOCKS / 2);
+    int e = ask_range(&f->asking, from, to, FLIGHT_BLOCKS / 2);
     if (e == 0)
         f->asked = to;
     return e;
@@ -179,7 +198,7 @@ static int wait_for(struct fetching *f, struct waiter *w)
 {
     struct conn *stalled;
     uint64_t id;
-    int e = flights_wait(&f->t->flights, w, f->deadline_ns, STALL_NS, &stalled, &id);
+    int e = flights_wait(&f->asking.t->flights, w, f->asking.deadline_ns, STALL_NS, &stalled, &id);
     if (stalled)
         cancel(stalled, id);
     return e;
@@ -203,9 +222,11 @@ static int give_up(const struct fetching *f)
 static int pause_a_moment(struct fetching *f)
 {
     int64_t now_ns = clock_mono_ns();
-    if (now_ns >= f->deadline_ns)
+    if (now_ns >= f->asking.deadline_ns)
         return give_up(f);
-    return flights_pause(&f->t->flights, MIN(now_ns + RETRY_NS, f->deadline_ns)) ? 0 : -ESHUTDOWN;
+    return flights_pause(&f->asking.t->flights, MIN(now_ns + RETRY_NS, f->asking.deadline_ns))
+               ? 0
+               : -ESHUTDOWN;
 }
 
 /* 0: try again. Otherwise what the caller gets. */
@@ -226,9 +247,9 @@ static int judge(struct fetching *f, int e)
     }
     if (e != -ETIMEDOUT)
         f->last_error = e;
-    atomic_fetch_add(&f->t->counters.retries, 1);
+    atomic_fetch_add(&f->asking.t->counters.retries, 1);
     if (e == -EBADMSG)
-        return ++f->n_bad < BAD_BLOCKS_MAX && clock_mono_ns() < f->deadline_ns ? 0 : -EIO;
+        return ++f->n_bad < BAD_BLOCKS_MAX && clock_mono_ns() < f->asking.deadline_ns ? 0 : -EIO;
     if (e == -EIO && ++f->n_failures >= FAILURES_MAX)
         return -EIO;
     return pause_a_moment(f);
@@ -238,25 +259,25 @@ static int judge(struct fetching *f, int e)
 static int step(struct fetching *f, bool is_first)
 {
     struct waiter w;
-    flights_expect(&f->t->flights, &w, f->content, f->at);
+    flights_expect(&f->asking.t->flights, &w, f->asking.content, f->at);
     int e = ask(f);
-    if (e == 0 && is_first)
-        ask_ahead(f);
+    if (e == 0 && is_first && f->asking.class == FETCH_DEMAND)
+        ask_ahead(f->asking, f->at, f->end);
     if (e == 0)
         e = wait_for(f, &w);
-    flights_forget(&f->t->flights, &w);
+    flights_forget(&f->asking.t->flights, &w);
     return e;
 }
 
 static int fetch_all(struct fetching *f)
 {
     uint64_t last = UINT64_MAX;
-    while ((f->at = content_next_missing(f->content, f->at)) < f->end) {
+    while ((f->at = content_next_missing(f->asking.content, f->at)) < f->end) {
         if (f->at == last)
             f->asked = f->at; /* it had gone wrong before anybody waited for it */
         else
             f->n_bad = f->n_failures = 0; /* bounds are for a block: others have come */
-        if (clock_mono_ns() >= f->deadline_ns)
+        if (clock_mono_ns() >= f->asking.deadline_ns)
             return give_up(f);
         int e = step(f, last == UINT64_MAX);
         if (e < 0)
@@ -277,21 +298,21 @@ static void log_failure(const struct fetching *f, int e)
     log_warning("transfer",
                 "cannot fetch block %" PRIu64 " of inode %" PRIx64 " of volume '%s': %s "
                 "version=%" PRIu64 " suppressed=%" PRIu64,
-                f->at, content_ino(f->content), f->volume, strerror(-e),
-                content_version(f->content), n_suppressed);
+                f->at, content_ino(f->asking.content), f->asking.volume, strerror(-e),
+                content_version(f->asking.content), n_suppressed);
 }
 
 int transfer_fetch(struct transfer *t, const char *volume, struct content *content, uint64_t first,
                    uint64_t n, enum fetch_class class, int64_t deadline_ns)
 {
     struct fetching f = {
-        .t = t,
-        .volume = volume,
-        .content = content,
+        .asking = {.t = t,
+                   .volume = volume,
+                   .content = content,
+                   .class = class,
+                   .deadline_ns = deadline_ns},
         .at = first,
         .asked = first,
-        .class = class,
-        .deadline_ns = deadline_ns,
     };
     uint64_t n_blocks = block_count(content_size(content));
     f.end = n < n_blocks && first < n_blocks - n ? first + n : n_blocks;

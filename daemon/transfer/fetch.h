@@ -1,7 +1,8 @@
 /* daemon/transfer/fetch.h — brings missing blocks of a content here from its upstream.
  *
  * Implements source_ops.fetch. Blocks that are under way already are joined, whoever asked for them; the others are
- * asked for in requests of at most 8 MiB over the data connections of the upstream. Sequential demand is read ahead.
+ * asked for in requests of at most 8 MiB over the data connections of the upstream. What a sequential reader will want
+ * next is asked for ahead, in class stream: somebody who waits goes first.
  */
 #pragma once
 
@@ -13,3 +14,7 @@
 MUST_USE int transfer_fetch(struct transfer *transfer, const char *volume, struct content *content,
                             uint64_t first, uint64_t n, enum fetch_class class,
                             int64_t deadline_ns);
+
+/* Somebody reads blocks [first, first + n), which are here: keeps the blocks behind them coming. Never waits. */
+void transfer_reading(struct transfer *transfer, const char *volume, struct content *content,
+                      uint64_t first, uint64_t n);

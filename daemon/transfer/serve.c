@@ -36,6 +36,7 @@ void serve_cancel(struct transfer *t, struct conn *conn)
         if (!conn || serving->conn == conn)
             atomic_store(&serving->is_cancelled, true);
     }
+    cond_broadcast(&t->turn);
     for (unsigned i = 0; i < EARLY_CANCELS_MAX; i++) {
         if (t->early_cancels[i].conn == conn)
             t->early_cancels[i].conn = NULL;
@@ -51,6 +52,7 @@ static void cancel_one(struct transfer *t, struct conn *conn, uint64_t id)
         if (serving->conn != conn || serving->id != id)
             continue;
         atomic_store(&serving->is_cancelled, true);
+        cond_broadcast(&t->turn);
         return;
     }
     t->early_cancels[t->next_early_cancel] = (struct early_cancel){conn, id};
@@ -82,6 +84,38 @@ static void unlist_serving(struct transfer *t, struct serving *serving)
 {
     SCOPED_LOCK(&t->lock);
     list_remove(&serving->link);
+    cond_broadcast(&t->turn);
+}
+
+/* ---- one after the other ---- */
+
+static bool is_behind(struct transfer *t, const struct serving *serving) REQUIRES(t->lock)
+{
+    list_for_each(earlier, &t->servings, struct serving, link)
+    {
+        if (earlier == serving)
+            return false;
+        if (earlier->conn == serving->conn && earlier->class == serving->class &&
+            !earlier->is_stuck)
+            return true;
+    }
+    return false;
+}
+
+/* Requests of one class on one connection are answered in their order: a reader wants the first one's blocks first, and
+ * if all went out side by side the last of each would come at the same time. */
+static void await_turn(struct transfer *t, struct serving *serving)
+{
+    SCOPED_LOCK(&t->lock);
+    while (!atomic_load(&serving->is_cancelled) && is_behind(t, serving))
+        cond_wait(&t->turn, &t->lock);
+}
+
+static void set_stuck(struct transfer *t, struct serving *serving, bool is_stuck)
+{
+    SCOPED_LOCK(&t->lock);
+    serving->is_stuck = is_stuck;
+    cond_broadcast(&t->turn);
 }
 
 /* ---- one block ---- */
@@ -144,12 +178,23 @@ static int send_block(struct answer *a, const Whiskfs__Range *range, uint64_t bl
     return 0;
 }
 
+/* Others need not wait for what this host must fetch itself. */
+static int bring(struct answer *a, struct content *content, uint64_t start, size_t size)
+{
+    if (content_is_complete(content) || content_has(content, start / BLOCK_BYTES, 1))
+        return 0;
+    set_stuck(a->t, a->serving, true);
+    int e = content_need(content, start, size, FETCH_DEMAND, clock_mono_ns() + UPSTREAM_NS);
+    set_stuck(a->t, a->serving, false);
+    return e;
+}
+
 static int serve_block(struct answer *a, struct content *content, const Whiskfs__Range *range,
                        uint64_t block, uint64_t file_bytes)
 {
     uint64_t start = block * BLOCK_BYTES;
     size_t size = (size_t)MIN((uint64_t)BLOCK_BYTES, file_bytes - start);
-    int e = content_need(content, start, size, FETCH_DEMAND, clock_mono_ns() + UPSTREAM_NS);
+    int e = bring(a, content, start, size);
     if (e == 0 && !a->frame)
         a->frame = conn_frame_new(a->conn, BLOCK_SIZE_MAX, &a->block);
     if (e == 0 && !a->frame)
@@ -237,10 +282,11 @@ static void send_end(struct answer *a, int error)
 static void serve_listed(struct transfer *t, struct conn *conn, const struct frame *frame,
                          const Whiskfs__Fetch *fetch)
 {
-    struct serving serving = {.conn = conn, .id = frame->id};
+    struct serving serving = {.conn = conn, .id = frame->id, .class = frame->class};
     struct answer answer = {
         .t = t, .conn = conn, .id = frame->id, .class = frame->class, .serving = &serving};
     list_serving(t, &serving);
+    await_turn(t, &serving);
     int e = serve(&answer, fetch);
     unlist_serving(t, &serving);
     if (e < 0)

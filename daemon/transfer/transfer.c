@@ -84,6 +84,7 @@ int transfer_new(const struct transfer_options *options, struct transfer **ret_t
     buffers_init(&t->unpacking, UINT32_MAX);
     mutex_init(&t->lock, LOCK_leaf);
     cond_init(&t->left);
+    cond_init(&t->turn);
     list_init(&t->servings);
     handle_frames(t);
     *ret_transfer = t;
@@ -119,6 +120,7 @@ void transfer_free(struct transfer *t)
     buffers_done(&t->packing);
     buffers_done(&t->unpacking);
     cond_done(&t->left);
+    cond_done(&t->turn);
     mutex_done(&t->lock);
     free(t);
 }

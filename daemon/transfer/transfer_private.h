@@ -19,6 +19,8 @@ struct serving {
     struct list link;
     struct conn *conn; /* only compared */
     uint64_t id;
+    enum frame_class class;
+    bool is_stuck; /* waits for blocks that this host lacks itself; under the transfer's lock */
     atomic_bool is_cancelled;
 };
 
@@ -50,7 +52,8 @@ struct transfer {
 
     struct mutex lock; /* leaf */
     struct readahead readahead;
-    struct list servings;
+    struct list servings; /* in the order of arrival */
+    struct cond turn;     /* one of them ended, was cancelled, or is stuck */
     struct early_cancel early_cancels[EARLY_CANCELS_MAX]; /* ring */
     unsigned next_early_cancel;
     struct bad_source bad_sources[SOURCES_MAX]; /* the last one is everybody else's */

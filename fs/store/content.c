@@ -40,6 +40,7 @@ int content_new(struct store *store, uint64_t ino, int fd, int map_fd, struct bl
     atomic_init(&c->is_name_synced, false);
     atomic_init(&c->base_version, c->map.base_version);
     atomic_init(&c->upstream, c->map.upstream.n);
+    mutex_init(&c->filling, LOCK_fill);
     mutex_init(&c->lock, LOCK_content);
     cond_init(&c->changed);
     *ret_content = c;
@@ -55,6 +56,7 @@ void content_free(struct content *c)
     block_map_done(&c->map);
     cond_done(&c->changed);
     mutex_done(&c->lock);
+    mutex_done(&c->filling);
     free(c);
 }
 
@@ -403,12 +405,18 @@ static int write_block(struct content *c, uint64_t block, const void *data)
     return has_room(c->store) ? write_cache(c, data, (size_t)size, offset) : -ENOSPC;
 }
 
+static int write_alone(struct content *c, uint64_t block, const void *data)
+{
+    SCOPED_LOCK(&c->filling);
+    return write_block(c, block, data);
+}
+
 int content_fill(struct content *c, uint64_t block, const void *data, size_t size)
 {
     int claimed = claim_for_fill(c, block, size);
     if (claimed <= 0)
         return claimed;
-    int e = write_block(c, block, size == 0 ? NULL : data);
+    int e = write_alone(c, block, size == 0 ? NULL : data);
     if (end_fill(c, block, e == 0))
         tidy_completed(&c->store->tidy, c);
     return e;
@@ -473,13 +481,28 @@ static int need_blocks(struct content *c, uint64_t first, uint64_t end, enum fet
     return 0;
 }
 
+/* A source that hears only of misses would let the wire fall silent while a reader consumes what it drew ahead. */
+static void tell_reading(struct content *c, uint64_t first, uint64_t n)
+{
+    struct source *source = c->store->source;
+    if (source && source->ops->reading)
+        source->ops->reading(source, c, first, n);
+}
+
 int content_need(struct content *c, uint64_t offset, uint64_t size, enum fetch_class class,
                  int64_t deadline_ns)
 {
     if (size == 0 || content_is_complete(c))
         return 0;
-    uint64_t end = range_end(offset, size);
-    return need_blocks(c, offset / BLOCK_BYTES, block_count(end), class, deadline_ns);
+    uint64_t first = offset / BLOCK_BYTES;
+    uint64_t end = MIN(block_count(range_end(offset, size)), c->map.n_blocks);
+    if (first >= end)
+        return 0; /* past the base nothing is missing */
+    if (!content_has(c, first, end - first))
+        return need_blocks(c, first, end, class, deadline_ns);
+    if (class == FETCH_DEMAND)
+        tell_reading(c, first, end - first);
+    return 0;
 }
 
 /* ---- writing ---- */

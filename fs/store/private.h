@@ -89,6 +89,9 @@ struct content {
 
     struct copy *copy; /* under the store's lock; NULL: detached */
 
+    /* Held over the write of a fill, for the kernel has one writer a file at a time and makes the others spin. */
+    struct mutex filling;
+
     struct mutex lock;
     struct cond changed;  /* a block became present or free to claim, or a leaf was written */
     struct block_map map; /* under lock, as all below; n_blocks and base_size are fixed */

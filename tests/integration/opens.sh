@@ -24,6 +24,17 @@ if [[ $(on h2 whiskfs status --json) == *'"passthrough": true'* ]]; then
 fi
 is_same "$wanted" "$(sum_on h2 /mnt/ow/v/f)"
 
+# What is read straight into the reader's memory can be mapped as well, shared and private, while its blocks come.
+on h1 sh -c 'head -c 6000000 /dev/urandom >/mnt/ow/v/mapped'
+is_same "$(sum_on h1 /mnt/ow/v/mapped)" "$(on h2 python3 -c '
+import hashlib, mmap
+with open("/mnt/ow/v/mapped", "rb", buffering=0) as file:
+    file.read(5000)
+    shared = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    private = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+    assert shared[:] == private[:]
+    print(hashlib.sha256(shared).hexdigest())')"
+
 # A descriptor that is open when the file is replaced elsewhere keeps what it had; the next open has the new content.
 on h2 bash -c 'exec 3</mnt/ow/v/f; echo ready; while [[ ! -e /mnt/ow/v/go ]]; do :; done; sha256sum <&3; sha256sum </mnt/ow/v/f' \
     >"$cluster_directory/old-and-new" &

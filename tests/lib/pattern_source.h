@@ -13,7 +13,8 @@ struct pattern_source {
     atomic_int error;     /* what fetch returns instead of filling, if not 0 */
     atomic_bool is_lying; /* fetch says 0 and fills nothing */
     atomic_uint n_fetches;
-    uint64_t size; /* of every file */
+    atomic_uint n_readings; /* reads of what was here */
+    uint64_t size;          /* of every file */
 };
 
 /* Never zero, so that holes show. */
@@ -58,7 +59,15 @@ static inline int pattern_fetch(struct source *base, struct content *content, ui
     return 0;
 }
 
-static const struct source_ops pattern_ops = {.fetch = pattern_fetch};
+static inline void pattern_reading(struct source *base, struct content *content, uint64_t first,
+                                   uint64_t n)
+{
+    struct pattern_source *source = container_of(base, struct pattern_source, source);
+    CHECK(n > 0 && content_has(content, first, n));
+    atomic_fetch_add(&source->n_readings, 1);
+}
+
+static const struct source_ops pattern_ops = {.fetch = pattern_fetch, .reading = pattern_reading};
 
 static inline void pattern_source_init(struct pattern_source *source, uint64_t size)
 {

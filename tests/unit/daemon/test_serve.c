@@ -16,7 +16,9 @@ static struct {
     struct mutex lock;
     struct cond changed;
     unsigned n_blocks, n_ends;
-    bool is_sound; /* every block so far was the file's */
+    uint64_t last_id;    /* of the request that the newest block answers */
+    unsigned n_switches; /* a block came that answers another one */
+    bool is_sound;       /* every block so far was the file's */
     int end_error;
 } raw;
 
@@ -34,6 +36,8 @@ static void on_block(void *ctx, struct conn *conn, const struct frame *frame)
     SCOPED_LOCK(&raw.lock);
     raw.is_sound = raw.is_sound && is_good && memcmp(want, data.data, block->size) == 0;
     raw.n_blocks++;
+    raw.n_switches += frame->id != raw.last_id;
+    raw.last_id = frame->id;
     cond_broadcast(&raw.changed);
     message_free(message);
     free(out);
@@ -152,6 +156,20 @@ Test(serve, refuses_what_makes_no_sense)
     cr_assert_eq(raw.n_blocks, 0);
     cr_assert_eq(ask_and_wait(VOLUME_NAME, ino, version, 0, 4), 0, "and goes on serving");
     cr_assert_eq(raw.n_blocks, 4);
+}
+
+/* Requests of one class are answered one after the other, whoever of the workers takes them. */
+Test(serve, answers_in_order)
+{
+    uint64_t ino = home_make_file("a", 1, 0, 64ULL * BLOCK_BYTES);
+    uint64_t version = host_inode(&hosts[0], ino).version;
+    for (uint32_t i = 0; i < 4; i++)
+        (void)ask(VOLUME_NAME, ino, version, i * 16, 16);
+    while (raw.n_ends < 4)
+        cr_assert_eq(end_of(raw.n_ends), 0);
+    cr_assert_eq(raw.n_blocks, 64);
+    cr_assert(raw.is_sound);
+    cr_assert_eq(raw.n_switches, 4);
 }
 
 /* A cancelled fetch ends, with fewer blocks if it was early enough. */

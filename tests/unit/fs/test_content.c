@@ -122,6 +122,19 @@ Test(content, fetches_what_it_needs)
     cr_assert(content_is_complete(content));
 }
 
+/* The source hears of reads of blocks that are here, while others are missing: it decides what comes next. */
+Test(content, tells_the_source_who_reads)
+{
+    cr_assert_eq(content_need(content, 0, BLOCK_BYTES, FETCH_DEMAND, soon()), 0);
+    cr_assert_eq(atomic_load(&source.n_readings), 0);
+    cr_assert_eq(content_need(content, 10, 20, FETCH_DEMAND, soon()), 0);
+    cr_assert_eq(atomic_load(&source.n_readings), 1);
+    cr_assert_eq(content_need(content, 10, 20, FETCH_PREFETCH, soon()), 0);
+    cr_assert_eq(content_need(content, FILE_BYTES + BLOCK_BYTES, 20, FETCH_DEMAND, soon()), 0);
+    cr_assert_eq(atomic_load(&source.n_readings), 1);
+    cr_assert_eq(atomic_load(&source.n_fetches), 1);
+}
+
 Test(content, passes_errors_of_the_source_on)
 {
     atomic_store(&source.error, -EHOSTUNREACH);
