@@ -474,6 +474,9 @@ void attachment_free(struct attachment *attachment)
 {
     if (!attachment)
         return;
+    /* What was left, or not resumed yet, is the next daemon's, or this one's when it tries again. */
+    if (attachment->kept && !attachment->session)
+        mount_link_leave(attachment->options->mount_link, TAKE(attachment->kept));
     (void)!attachment_unmount(attachment, true);
     if (attachment->home)
         home_stop(attachment->home);
@@ -481,8 +484,6 @@ void attachment_free(struct attachment *attachment)
         member_stop(attachment->member);
     volume_free(attachment->volume);
     ledger_free(attachment->ledger);
-    if (attachment->kept) /* for the next daemon, or until this one tries again */
-        mount_link_leave(attachment->options->mount_link, attachment->kept);
     home_free(attachment->home);
     member_free(attachment->member);
     mutex_done(&attachment->lock);
