@@ -71,6 +71,15 @@ static bool skips_path(struct model *m, const struct op *op, bool follow)
     return find(m, op->path, follow, &inode) == 0 && is_contended(inode, op->host, true);
 }
 
+/* Its keeper forgets a file with its last name, though another host has it open and has not drawn it yet. */
+static bool skips_last_name(struct model *m, const char *path, unsigned host)
+{
+    struct inode *inode;
+
+    return find(m, path, false, &inode) == 0 && inode->nlink == 1 &&
+           is_contended(inode, host, true);
+}
+
 static bool skips_map(struct model *m, const struct op *op)
 {
     const struct map *map = &m->maps[op->other];
@@ -121,8 +130,14 @@ static bool skips(struct model *m, const struct op *op)
     case OP_CHMOD:
     case OP_CHOWN:
         return skips_path(m, op, true);
+    case OP_UNLINK:
+        return skips_last_name(m, op->path, op->host);
+    case OP_RENAME:
+        return !(op->flags & RENAME_EXCHANGE) && skips_last_name(m, op->path2, op->host);
     case OP_STAT:
         return skips_path(m, op, op->flags & 1);
+    case OP_LINKFD:
+        return m->fds[op->fd].inode && m->fds[op->fd].host != op->host;
     case OP_LSEEK:
         return is_dir_fd(m, op->fd);
     default:

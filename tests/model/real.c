@@ -108,12 +108,13 @@ static void become(struct real *real, unsigned user)
 
 void real_as(struct real *real, unsigned host, unsigned user)
 {
-    if (user != real->user)
-        become(real, user);
     if (host != real->host && host < real->n_roots) {
+        become(real, 0); /* the root's mode may keep others out */
         CHECK(fchdir(real->roots[host]) == 0 && chroot(".") == 0);
         real->host = host;
     }
+    if (user != real->user)
+        become(real, user);
 }
 
 /* ---- files ---- */
