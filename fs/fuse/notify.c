@@ -68,8 +68,11 @@ static void note_content(struct session *s, const struct change *change)
 {
     bool elsewhere = !host_equal(change->request.identity.host, s->self);
 
-    if (change->request.kind == REQUEST_PUBLISH)
-        node_published(&s->nodes, change->ino, change->index, elsewhere);
+    if (change->request.kind != REQUEST_PUBLISH)
+        return;
+    node_published(&s->nodes, change->ino, change->index, elsewhere);
+    if (elsewhere)
+        session_used(s);
 }
 
 /* An inode that another host removed; what this host has open of it goes on. */

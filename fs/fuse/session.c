@@ -469,25 +469,50 @@ void session_balance(struct session *s)
             return;
 }
 
+/* So little may still be written that every change matters at once. */
+static bool is_short(struct session *s, struct image_state *ret_state)
+{
+    struct image *image = store_image(s->store);
+
+    return image && image_look(image, ret_state) == 0 && ret_state->available < SHORT_BYTES;
+}
+
+/* Content goes a moment after its name. Where most of the room is still to come of that, it is waited for. */
+static void balance_with_pending(struct session *s)
+{
+    struct image_state state;
+    int64_t deadline_ns = clock_mono_ns() + FREED_NS;
+
+    session_balance(s);
+    if (!is_short(s, &state) || state.pending <= state.available)
+        return;
+    if (volume_wait_removed(s->volume, deadline_ns))
+        (void)!store_wait_freed(s->store, deadline_ns);
+    session_balance(s);
+}
+
 void session_writes(struct session *s)
 {
     struct image *image = store_image(s->store);
 
     if (image && !image_is_written(image))
+        balance_with_pending(s);
+}
+
+void session_used(struct session *s)
+{
+    struct image_state state;
+
+    if (is_short(s, &state))
         session_balance(s);
 }
 
 void session_freed(struct session *s)
 {
-    struct image *image = store_image(s->store);
     struct image_state state;
 
-    if (!image || image_look(image, &state) < 0 || state.available >= SHORT_BYTES)
-        return;
-    int64_t deadline_ns = clock_mono_ns() + FREED_NS;
-    if (volume_wait_removed(s->volume, deadline_ns))
-        (void)!store_wait_freed(s->store, deadline_ns);
-    session_balance(s);
+    if (is_short(s, &state) && image_is_written(store_image(s->store)))
+        balance_with_pending(s);
 }
 
 void session_expire(struct session *session)

@@ -63,6 +63,8 @@ struct session {
 
 /* A file is being written from now on. */
 void session_writes(struct session *s);
+/* Another host's change made the volume's usage larger. */
+void session_used(struct session *s);
 /* A change made the volume's usage smaller. */
 void session_freed(struct session *s);
 

@@ -300,6 +300,7 @@ int image_look(struct image *image, struct image_state *ret_state)
         return -errno;
     *ret_state = (struct image_state){.available = (uint64_t)fs.f_bavail * fs.f_frsize,
                                       .free = (uint64_t)fs.f_bfree * fs.f_frsize,
+                                      .pending = image->pending,
                                       .epoch = image->epoch};
     return 0;
 }

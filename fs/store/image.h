@@ -41,6 +41,7 @@ int image_fd(const struct image *image); /* a file of the disk below */
 struct image_state {
     uint64_t available; /* for whoever writes, now */
     uint64_t free;      /* in all */
+    uint64_t pending;   /* of image_pending: will be available */
     uint64_t epoch;     /* changes when blocks were freed aside from the volume's usage */
 };
 MUST_USE int image_look(struct image *image, struct image_state *ret_state);
