@@ -30,10 +30,8 @@ enum {
     F_MTIME = 1u << 10,
     F_SIZE = 1u << 11, /* size, occupied */
     F_BASE = 1u << 12,
-    F_LIMIT = 1u << 13, /* limit_bytes, limit_inodes, copies */
+    F_LIMIT = 1u << 13, /* limit_bytes, limit_inodes, copies, home */
     F_UMASK = 1u << 14,
-    F_HOME = 1u << 15,
-    F_EPOCH = 1u << 16,
 };
 
 static const struct {
@@ -58,9 +56,7 @@ static const struct {
     [REQUEST_KEEP] = {"keep", F_INO | F_BASE, 0},
     [REQUEST_DROP] = {"drop", F_INO, 0},
     [REQUEST_SESSION] = {"session", 0, REQUEST_GOES_ON},
-    [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT | F_HOME, 0},
-    [REQUEST_STOP] = {"stop", F_HOME | F_EPOCH, 0},
-    [REQUEST_START] = {"start", F_HOME | F_EPOCH, 0},
+    [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT, 0},
 };
 
 static bool is_kind(unsigned kind)
@@ -138,11 +134,8 @@ static void put_numbers(struct writer *w, const struct request *q, uint32_t fiel
         put_u64(w, q->limit_bytes);
         put_u64(w, q->limit_inodes);
         put_u32(w, q->copies);
-    }
-    if (fields & F_HOME)
         put_u64(w, q->home);
-    if (fields & F_EPOCH)
-        put_u64(w, q->epoch);
+    }
 }
 
 void put_request(struct writer *w, const struct request *request)
@@ -223,11 +216,8 @@ static void get_numbers(struct reader *r, struct request *q, uint32_t fields)
         q->limit_bytes = get_u64(r);
         q->limit_inodes = get_u64(r);
         q->copies = get_u32(r);
-    }
-    if (fields & F_HOME)
         q->home = get_u64(r);
-    if (fields & F_EPOCH)
-        q->epoch = get_u64(r);
+    }
 }
 
 /* ---- what is valid ---- */

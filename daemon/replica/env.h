@@ -9,23 +9,16 @@ struct transfer;
 
 struct replica_env {
     struct host_id self;
-    const char *self_name;
     struct peers *peers;
-    struct membership *membership;
     struct transfer *transfer;
     /* Called without locks of ours, from a replica's own threads. */
     void *ctx;
-    /* kernel caches must ask again: alone -> shared, lease lost */
-    void (*expire)(void *ctx, const char *volume);
+    void (*expire)(
+        void *ctx,
+        const char *volume); /* kernel caches must ask again: alone -> shared, lease lost */
     void (*gone)(void *ctx, const char *volume); /* its home has removed it */
-    /* too far behind: must be attached anew from a checkpoint */
-    void (*stale)(void *ctx, const char *volume);
-    /* the log names another home than before; perhaps this host */
-    void (*moved)(void *ctx, const char *volume, struct host_id home);
-    /* Asks around who the home is now that `silent` has no answer. -ENOENT: nobody has it any more; -EHOSTUNREACH: a
-     * host that may know is silent, too. */
-    int (*locate)(void *ctx, const char *volume, struct host_id silent, uint64_t epoch,
-                  int64_t deadline_ns, struct host_id *ret_home);
+    void (*stale)(void *ctx,
+                  const char *volume); /* too far behind: must be attached anew from a checkpoint */
 };
 
 /* What `status` shows of a volume's replication. */
@@ -33,8 +26,5 @@ struct replica_status {
     bool is_home, is_member, has_lease;
     bool is_connected;   /* replicas: joined at the home */
     uint64_t home_index; /* last index known of the home */
-    struct turn turn;
     unsigned n_members, n_learners;
-    uint64_t n_forwarded,
-        n_handovers; /* changes asked for at the home; homes that this host took over */
 };

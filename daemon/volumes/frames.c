@@ -1,6 +1,5 @@
 /* Frames about volumes: each goes to the attachment of the volume it names. */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "daemon/volumes/private.h"
@@ -81,35 +80,17 @@ static bool is_home_of(struct volumes *volumes, const char *name)
            strcmp(home, volumes->self) == 0;
 }
 
-/* What the log of a replica here says. */
-static bool knows_home(struct volumes *volumes, const char *name, char *ret_home,
-                       uint64_t *ret_epoch)
-{
-    struct volume_status *status = calloc(1, sizeof *status);
-    bool is_known = status && volumes_status(volumes, name, status) == 0 &&
-                    status->replica.turn.epoch != 0 && status->home[0] != '\0';
-    if (is_known) {
-        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", status->home);
-        *ret_epoch = status->replica.turn.epoch;
-    }
-    free(status);
-    return is_known;
-}
-
 static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
                          char *name, bool asker_makes)
 {
     Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
-    char home[HOST_NAME_MAX_BYTES + 1];
-    (void)snprintf(home, sizeof home, "%s", volumes->self);
     if (!is_home_of(volumes, name) &&
-        !(asker_makes && comes_first(volumes, name, conn_host(conn))) &&
-        !(!asker_makes && knows_home(volumes, name, home, &info.epoch))) {
+        !(asker_makes && comes_first(volumes, name, conn_host(conn)))) {
         conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
         return;
     }
     info.volume = name;
-    info.home = home;
+    info.home = volumes->self;
     int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base,
                       (struct span){0}, clock_mono_ns() + NS_PER_S);
     if (r < 0)
@@ -147,7 +128,7 @@ void volumes_handle_frames(struct volumes *volumes)
     } handled[] = {
         {FRAME_JOIN, false},      {FRAME_PROMOTE, false}, {FRAME_FORWARD, false},
         {FRAME_ACK, true},        {FRAME_RENEW, true},    {FRAME_LEAVE, true},
-        {FRAME_CHECKPOINT, true}, {FRAME_ENTRIES, true},  {FRAME_OFFER, false},
+        {FRAME_CHECKPOINT, true}, {FRAME_ENTRIES, true},
     };
     for (size_t i = 0; i < N_ELEMENTS(handled); i++)
         peers_handle(volumes->peers, handled[i].type, handled[i].is_inline, on_frame, volumes);

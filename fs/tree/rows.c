@@ -4,9 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define META_FORMAT 3u
-#define META_FORMAT_OLD 2u /* before homes moved: without epoch and successor */
-#define INODE_BYTES 101    /* of an encoded record without a target */
+#define META_FORMAT 2u
+#define INODE_BYTES 101 /* of an encoded record without a target */
 #define NAME_ROW_BYTES 17
 
 /* ---- keys ---- */
@@ -212,10 +211,9 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
     if (r < 0)
         return r;
     struct reader rd = reader_over(value.data, value.size);
-    uint32_t format = get_u32(&rd);
-    if (format != META_FORMAT && format != META_FORMAT_OLD)
+    if (get_u32(&rd) != META_FORMAT)
         return -EBADMSG;
-    struct tree_meta meta = {.epoch = FIRST_EPOCH};
+    struct tree_meta meta;
     meta.applied = get_u64(&rd);
     meta.next_ino = get_u64(&rd);
     meta.used_bytes = get_u64(&rd);
@@ -224,10 +222,6 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
     meta.limit_inodes = get_u64(&rd);
     meta.copies = get_u32(&rd);
     meta.home.n = get_u64(&rd);
-    if (format == META_FORMAT) {
-        meta.epoch = get_u64(&rd);
-        meta.successor.n = get_u64(&rd);
-    }
     if (!reader_finished(&rd))
         return -EBADMSG;
     *ret_meta = meta;
@@ -237,7 +231,7 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
 int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
 {
     struct key key = meta_key();
-    uint8_t bytes[96];
+    uint8_t bytes[72];
     struct writer w = writer_over(bytes, sizeof bytes);
     put_u32(&w, META_FORMAT);
     put_u64(&w, meta->applied);
@@ -248,8 +242,6 @@ int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
     put_u64(&w, meta->limit_inodes);
     put_u32(&w, meta->copies);
     put_u64(&w, meta->home.n);
-    put_u64(&w, meta->epoch);
-    put_u64(&w, meta->successor.n);
     CHECK(!w.bad);
     return rows_put(rows, DB_META, &key, (struct span){bytes, writer_used(&w)});
 }

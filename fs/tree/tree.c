@@ -185,12 +185,6 @@ struct host_id tree_home(struct tree *tree)
     return committed(tree).home;
 }
 
-struct turn tree_turn(struct tree *tree)
-{
-    struct tree_meta meta = committed(tree);
-    return (struct turn){.epoch = meta.epoch, .home = meta.home, .successor = meta.successor};
-}
-
 uint64_t tree_next_ino(struct tree *tree)
 {
     return committed(tree).next_ino;
