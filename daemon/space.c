@@ -141,7 +141,8 @@ static void evict_some(struct look *look, uint64_t wanted_bytes)
 {
     uint64_t freed = 0;
     collect_all(look);
-    qsort(look->all, look->n, sizeof *look->all, by_use);
+    if (look->n > 0)
+        qsort(look->all, look->n, sizeof *look->all, by_use);
     for (size_t i = 0; i < look->n && freed < wanted_bytes; i++)
         freed += evict(look, &look->all[i]);
     if (freed > 0)

@@ -101,6 +101,7 @@ static int call(struct mount_link *link, const struct mountd_message *request, c
                 struct mountd_message *ret_reply, int *ret_fds)
 {
     int got[MOUNTD_N_FDS] = {-1, -1};
+    *ret_reply = (struct mountd_message){0};
     if (link->socket < 0)
         return -ENOTCONN;
     int r = exchange(link->socket, request, fds, ret_reply, got);

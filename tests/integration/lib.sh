@@ -15,6 +15,7 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 readonly repository
 readonly cluster=$repository/bench/cluster
 readonly cache=${XDG_CACHE_HOME:-$HOME/.cache}/whiskfs # what tests/setup made
+# shellcheck disable=SC2034 # for those who source this
 readonly suites=$cache/suites
 export WHISKFS_BUILD=${WHISKFS_BUILD:-$repository/build/dev}
 

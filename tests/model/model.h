@@ -39,7 +39,7 @@ DEFINE_FREEP(model, struct model)
 
 /* Nothing can be said of it as things are: it is not to be run. */
 MUST_USE bool model_skips(struct model *m, const struct op *op);
-/* Takes the step. True: real, had between the two times of CLOCK_REALTIME, is a right answer; else why says what is not. */
+/* Takes the step. True: real, had between the two times (of the kernel's files, and the real one), is a right answer; else why says what is not. */
 MUST_USE bool model_step(struct model *m, const struct op *op, const struct answer *real,
                          int64_t begin_ns, int64_t end_ns, char why[WHY_SIZE]);
 

@@ -260,8 +260,12 @@ Test(mountd, is_given_mounts_back)
     stop_server(thread);
     wait_link(link, false);
     cr_assert(is_alive(kept_mount_fuse_fd(kept)));
+    static struct mount
+        *volatile of_killed; /* as if that process had been killed, which frees nothing */
+    of_killed = mounts_find(&mounts, "v");
+    cr_assert_not_null(of_killed);
     mounts.n = 0;
-    list_init(&mounts.all); /* as if that process had been killed */
+    list_init(&mounts.all);
     thread = start_server();
     wait_link(link, true);
     struct mount *m = mounts_find(&mounts, "v");
