@@ -233,13 +233,19 @@ static int find_attribute(struct model *m, const struct op *op, bool writes,
     return r < 0 ? r : may_attribute(m, *ret_inode, writes);
 }
 
-static void put_value(struct attribute *attribute, const struct op *op)
+/* True: that is what it was. */
+static bool put_value(struct attribute *attribute, const struct op *op)
 {
+    size_t size = (size_t)op->size;
+    uint8_t *value = malloc(MAX(size, 1));
+    CHECK(value);
+    op_fill(value, size, op->pattern);
+    bool is_same =
+        attribute->value && attribute->size == size && memcmp(attribute->value, value, size) == 0;
     free(attribute->value);
-    attribute->value = malloc(MAX((size_t)op->size, 1));
-    CHECK(attribute->value);
-    attribute->size = (size_t)op->size;
-    op_fill(attribute->value, attribute->size, op->pattern);
+    attribute->value = value;
+    attribute->size = size;
+    return is_same;
 }
 
 int64_t do_setxattr(struct model *m, const struct op *op)
@@ -259,8 +265,10 @@ int64_t do_setxattr(struct model *m, const struct op *op)
         CHECK(*link);
         memcpy((*link)->name, op->path2, sizeof op->path2);
     }
-    put_value(*link, op);
-    touch(m, &inode->ctime);
+    if (put_value(*link, op)) /* ext4 changes nothing then */
+        may_touch(m, &inode->ctime);
+    else
+        touch(m, &inode->ctime);
     return 0;
 }
 
