@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 
 requires mkfs.ext4 losetup
-cluster_up 1 --no-kafka
+cluster_up 1 --no-kafka --config volumes.image=off # an image has inodes of its own
 state=$cluster_directory/h1/state
 image=$cluster_directory/disk
 truncate -s 96M "$image"
