@@ -16,36 +16,6 @@
 #include "fs/volume/impl.h"
 #include "proto/base/cleanup.h"
 
-struct firsts {
-    uint64_t *items;
-    size_t n;
-};
-
-static void firsts_done(struct firsts *firsts)
-{
-    free(firsts->items);
-}
-
-static int add_first(void *ctx, const char *name)
-{
-    struct firsts *firsts = ctx;
-    uint64_t first;
-    if (!segment_parse_name(name, &first))
-        return 0;
-    uint64_t *items = reallocarray(firsts->items, firsts->n + 1, sizeof *items);
-    if (!items)
-        return -ENOMEM;
-    firsts->items = items;
-    items[firsts->n++] = first;
-    return 0;
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static int read_file(int dirfd, const char *name, uint8_t **ret_bytes, size_t *ret_size)
 {
     struct stat st;
@@ -124,18 +94,16 @@ static int check_segment(struct fsck *f, int logfd, uint64_t first)
 
 int fsck_log(struct fsck *f)
 {
-    AUTO(firsts_done) struct firsts firsts = {0};
+    AUTO(segment_list_done) struct segment_list list = {.max = SIZE_MAX};
     AUTO_CLOSE int logfd = directory_open(f->dirfd, "log");
-    int error = logfd < 0 ? logfd : disk_list(logfd, add_first, &firsts);
+    int error = logfd < 0 ? logfd : segment_list_read(&list, logfd);
     if (error < 0)
         return error;
     f->is_log_sound = true;
-    if (firsts.n > 0)
-        qsort(firsts.items, firsts.n, sizeof *firsts.items, compare_u64);
-    else
+    if (list.n == 0)
         fsck_found(f, "log: there is no segment");
-    for (size_t i = 0; error == 0 && i < firsts.n; i++)
-        error = check_segment(f, logfd, firsts.items[i]);
+    for (size_t i = 0; error == 0 && i < list.n; i++)
+        error = check_segment(f, logfd, list.firsts[i]);
     return error;
 }
 

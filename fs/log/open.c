@@ -8,48 +8,6 @@
 #include "fs/log/impl.h"
 #include "proto/base/log.h"
 
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* The first indexes of all segments there are. */
-struct firsts {
-    uint64_t *items;
-    size_t n;
-};
-
-static void firsts_done(struct firsts *firsts)
-{
-    free(firsts->items);
-}
-
-static int add_first(void *ctx, const char *name)
-{
-    struct firsts *firsts = ctx;
-    uint64_t first;
-    if (!segment_parse_name(name, &first))
-        return 0;
-    uint64_t *items =
-        firsts->n < SEGMENTS_MAX ? reallocarray(firsts->items, firsts->n + 1, sizeof *items) : NULL;
-    if (!items)
-        return -ENOMEM;
-    firsts->items = items;
-    firsts->items[firsts->n++] = first;
-    return 0;
-}
-
-/* In order. */
-static int list_segments(int dirfd, struct firsts *firsts)
-{
-    int error = disk_list(dirfd, add_first, firsts);
-    if (error == 0 && firsts->n > 0)
-        qsort(firsts->items, firsts->n, sizeof *firsts->items, compare_u64);
-    return error;
-}
-
 static int load_segment(struct log *log, uint64_t first, bool is_last)
 {
     AUTO(segment_unrefp) struct segment *s = NULL;
@@ -83,13 +41,13 @@ static int begin_anew(struct log *log, uint64_t start_index)
 
 static int load(struct log *log, uint64_t start_index)
 {
-    AUTO(firsts_done) struct firsts firsts = {0};
-    int error = list_segments(log->dirfd, &firsts);
-    for (size_t i = 0; error == 0 && i < firsts.n; i++)
-        error = load_segment(log, firsts.items[i], i == firsts.n - 1);
+    AUTO(segment_list_done) struct segment_list list = {.max = SEGMENTS_MAX};
+    int error = segment_list_read(&list, log->dirfd);
+    for (size_t i = 0; error == 0 && i < list.n; i++)
+        error = load_segment(log, list.firsts[i], i == list.n - 1);
     if (error < 0)
         return error;
-    if (firsts.n > 0 && log->last < start_index)
+    if (list.n > 0 && log->last < start_index)
         error = begin_anew(log, start_index);
     if (error == 0 && log->n_segments == 0) {
         log->last = start_index;

@@ -70,6 +70,40 @@ static int segment_new(int dirfd, uint64_t first, int flags, struct segment **re
     return 0;
 }
 
+void segment_list_done(struct segment_list *list)
+{
+    free(list->firsts);
+}
+
+static int add_first(void *ctx, const char *name)
+{
+    struct segment_list *list = ctx;
+    uint64_t first;
+    if (!segment_parse_name(name, &first))
+        return 0;
+    uint64_t *firsts =
+        list->n < list->max ? reallocarray(list->firsts, list->n + 1, sizeof *firsts) : NULL;
+    if (!firsts)
+        return -ENOMEM;
+    list->firsts = firsts;
+    firsts[list->n++] = first;
+    return 0;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int segment_list_read(struct segment_list *list, int dirfd)
+{
+    int error = disk_list(dirfd, add_first, list);
+    if (error == 0 && list->n > 0)
+        qsort(list->firsts, list->n, sizeof *list->firsts, compare_u64);
+    return error;
+}
+
 int segment_make(int dirfd, uint64_t first, struct segment **ret_segment)
 {
     return segment_new(dirfd, first, O_CREAT | O_EXCL, ret_segment);

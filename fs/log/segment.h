@@ -34,6 +34,15 @@ void segment_name(uint64_t first, char ret_name[static SEGMENT_NAME_BYTES]);
 /* False for a file that is no segment's. */
 MUST_USE bool segment_parse_name(const char *name, uint64_t *ret_first);
 
+/* The first indexes of the segments in a directory, in order. max: -ENOMEM if there are more. */
+struct segment_list {
+    size_t max;
+    uint64_t *firsts;
+    size_t n;
+};
+MUST_USE int segment_list_read(struct segment_list *list, int dirfd);
+void segment_list_done(struct segment_list *list);
+
 /* Makes an empty segment in the log's directory. -EEXIST, -ENOSPC, -EIO. */
 MUST_USE int segment_make(int dirfd, uint64_t first, struct segment **ret_segment);
 
