@@ -121,14 +121,7 @@ static int begin_open(struct call *c, struct node *node, struct handle *h,
         record_drop_backing(s, node);
         return r;
     }
-    {
-        SCOPED_LOCK(&node->lock);
-        node->n_open++;
-        node->n_write += h->write;
-        node->n_cached += h->mode == NODE_CACHED;
-        node->n_passthrough += h->mode == NODE_PASSTHROUGH;
-        list_append(&node->handles, &h->in_node);
-    }
+    handle_count(node, h);
     if (h->mode == NODE_PASSTHROUGH && h->write)
         node->pages_stale = true;
     fill_mode(s, node, h, fi);
@@ -152,22 +145,11 @@ static void drop_inode(struct session *s, uint64_t ino)
                     strerror(-r), s->name, ino);
 }
 
-static void uncount(struct node *node, struct handle *h)
-{
-    SCOPED_LOCK(&node->lock);
-
-    list_remove(&h->in_node);
-    node->n_open--;
-    node->n_write -= h->write;
-    node->n_cached -= h->mode == NODE_CACHED;
-    node->n_passthrough -= h->mode == NODE_PASSTHROUGH;
-}
-
 /* Under claim. */
 static void end_open(struct session *s, struct node *node, struct handle *h)
 {
     record_closing(h);
-    uncount(node, h);
+    handle_uncount(node, h);
     if (node->n_write == 0 && node->writing)
         live_close(s, node);
     record_close(s, h);

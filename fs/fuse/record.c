@@ -3,6 +3,28 @@
 
 #include "fs/fuse/passthrough.h"
 
+void handle_count(struct node *node, struct handle *h)
+{
+    SCOPED_LOCK(&node->lock);
+
+    node->n_open++;
+    node->n_write += h->write;
+    node->n_cached += h->mode == NODE_CACHED;
+    node->n_passthrough += h->mode == NODE_PASSTHROUGH;
+    list_append(&node->handles, &h->in_node);
+}
+
+void handle_uncount(struct node *node, struct handle *h)
+{
+    SCOPED_LOCK(&node->lock);
+
+    list_remove(&h->in_node);
+    node->n_open--;
+    node->n_write -= h->write;
+    node->n_cached -= h->mode == NODE_CACHED;
+    node->n_passthrough -= h->mode == NODE_PASSTHROUGH;
+}
+
 static void set_record(struct node *node, struct ledger_slot *slot)
 {
     SCOPED_LOCK(&node->lock);

@@ -5,6 +5,10 @@
 
 #include "fs/fuse/state.h"
 
+/* The handle among its node's, whose opens it counts by mode. Under claim. */
+void handle_count(struct node *node, struct handle *h);
+void handle_uncount(struct node *node, struct handle *h);
+
 /* Notes the handle, and its node if that had none. Under claim, before the open is answered. -ENFILE, -ENOMEM. */
 MUST_USE int record_open(struct session *s, struct node *node, struct handle *h);
 /* The kernel lets it go: what follows is not to be undone by a kill. */

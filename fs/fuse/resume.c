@@ -89,17 +89,6 @@ static int resume_node(void *ctx, struct ledger_slot *slot)
 
 /* ---- handles ---- */
 
-static void count(struct node *node, struct handle *h)
-{
-    SCOPED_LOCK(&node->lock);
-
-    node->n_open++;
-    node->n_write += h->write;
-    node->n_cached += h->mode == NODE_CACHED;
-    node->n_passthrough += h->mode == NODE_PASSTHROUGH;
-    list_append(&node->handles, &h->in_node);
-}
-
 static struct node *node_of(struct session *s, const struct ledger_slot *slot)
 {
     const struct ledger_slot *node = ledger_slot(s->ledger, slot->node);
@@ -129,7 +118,7 @@ static int resume_handle(void *ctx, struct ledger_slot *slot)
     h->mode = flags & LEDGER_PASSTHROUGH ? NODE_PASSTHROUGH : NODE_CACHED;
     list_init(&h->in_node);
     node_opening(&s->nodes, node);
-    count(node, h);
+    handle_count(node, h);
     ledger_commit(s->ledger, slot, LEDGER_HANDLE, h);
     return 0;
 }
