@@ -146,6 +146,19 @@ refused() {
     fi
 }
 
+# publish TOPIC: standard input, to the cluster's broker.
+publish() {
+    on kafka kcat -P -b kafka:9092 -t "$1" -X acks=1
+}
+
+# on_all METRIC: of h1, h2 and h3.
+on_all() {
+    local host
+    for host in h1 h2 h3; do
+        metric $host "$1"
+    done | tr '\n' ' '
+}
+
 # sum_on HOST FILE: the SHA-256 of a file as that host sees it.
 sum_on() {
     on "$1" sha256sum "$2" | cut -d ' ' -f 1

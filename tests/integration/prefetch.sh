@@ -6,16 +6,10 @@
 . "$(dirname "$0")/lib.sh"
 
 whisk=$repository/tests/integration/whisk.py
-publish() {
-    on kafka kcat -P -b kafka:9092 -t "$1" -X acks=1
-}
 
 # activations: how many each host has seen.
 activations() {
-    local host
-    for host in h1 h2 h3; do
-        metric $host whiskfs_openwhisk_activations_total
-    done | tr '\n' ' '
+    on_all whiskfs_openwhisk_activations_total
 }
 
 # run_step ACTION CAUSE: what the controller says when it starts a step; prints the invoker.

@@ -6,17 +6,6 @@
 . "$(dirname "$0")/lib.sh"
 
 whisk=$repository/tests/integration/whisk.py
-publish() {
-    on kafka kcat -P -b kafka:9092 -t "$1" -X acks=1
-}
-
-# on_all METRIC: of h1, h2 and h3.
-on_all() {
-    local host
-    for host in h1 h2 h3; do
-        metric $host "$1"
-    done | tr '\n' ' '
-}
 
 # heard METRIC COMMAND…: the command publishes one message; returns when every host has heard it.
 heard() {
