@@ -170,12 +170,24 @@ static int run_volume_show(void *ctx, const json_t *arguments, struct control_ca
     return 0;
 }
 
+/* What the volume is now that it was attached, resized …; or how that failed. */
+static int answer_volume(struct host *host, struct control_call *call, int r, const char *doing,
+                         const char *name, json_t **ret_result)
+{
+    struct volume_status status;
+    if (r == 0)
+        r = volumes_status(host->volumes, name, &status);
+    if (r < 0)
+        return fail_volume(call, r, doing, name);
+    *ret_result = volume_json(&status);
+    return 0;
+}
+
 static int run_volume_resize(void *ctx, const json_t *arguments, struct control_call *call,
                              json_t **ret_result)
 {
     struct host *host = ctx;
     const char *name;
-    struct volume_status status;
     int r = take_name(arguments, call, &name);
     if (r < 0)
         return r;
@@ -185,12 +197,7 @@ static int run_volume_resize(void *ctx, const json_t *arguments, struct control_
         return control_fail(
             call, r, "cannot resize volume '%s': more than that is in use: remove files first",
             name);
-    if (r == 0)
-        r = volumes_status(host->volumes, name, &status);
-    if (r < 0)
-        return fail_volume(call, r, "resize", name);
-    *ret_result = volume_json(&status);
-    return 0;
+    return answer_volume(host, call, r, "resize", name, ret_result);
 }
 
 static int run_volume_remove(void *ctx, const json_t *arguments, struct control_call *call,
@@ -211,7 +218,6 @@ static int run_attach(void *ctx, const json_t *arguments, struct control_call *c
 {
     struct host *host = ctx;
     const char *name;
-    struct volume_status status;
     int r = take_name(arguments, call, &name);
     if (r < 0)
         return r;
@@ -219,12 +225,7 @@ static int run_attach(void *ctx, const json_t *arguments, struct control_call *c
     int64_t deadline = clock_mono_ns() + seconds * NS_PER_S;
     r = flag(arguments, "create") ? volumes_attach_or_create(host->volumes, name, deadline)
                                   : volumes_attach(host->volumes, name, deadline);
-    if (r == 0)
-        r = volumes_status(host->volumes, name, &status);
-    if (r < 0)
-        return fail_volume(call, r, "attach", name);
-    *ret_result = volume_json(&status);
-    return 0;
+    return answer_volume(host, call, r, "attach", name, ret_result);
 }
 
 static int run_detach(void *ctx, const json_t *arguments, struct control_call *call,
