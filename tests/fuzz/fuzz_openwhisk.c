@@ -2,6 +2,7 @@
  * an object is selected from. */
 #include <errno.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +33,8 @@ static void check_grammar(const uint8_t *data, size_t size, const struct ow_limi
         json_loadb((const char *)data, size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
     json_t *selected = NULL;
     int r = ow_json_select(data, size, limits, nothing, &selected);
-    CHECK(!json_is_object(whole) || r == 0 || r == -EMSGSIZE);
+    bool is_text = !memchr(data, '\0', size); /* jansson passes over a NUL behind a number */
+    CHECK(!is_text || !json_is_object(whole) || r == 0 || r == -EMSGSIZE);
     CHECK(r < 0 || json_object_size(selected) == 0);
     json_decref(selected);
     json_decref(whole);
