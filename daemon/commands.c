@@ -18,9 +18,10 @@
 
 /* ---- arguments and failures ---- */
 
-static int take_name(const json_t *arguments, struct control_call *call, const char **ret_name)
+static int take_name_as(const json_t *arguments, const char *key, struct control_call *call,
+                        const char **ret_name)
 {
-    const char *name = json_string_value(json_object_get(arguments, "name"));
+    const char *name = json_string_value(json_object_get(arguments, key));
     if (!name)
         return control_fail(call, -EINVAL, "no volume was named");
     if (volume_name_check(name) < 0)
@@ -31,6 +32,11 @@ static int take_name(const json_t *arguments, struct control_call *call, const c
             name);
     *ret_name = name;
     return 0;
+}
+
+static int take_name(const json_t *arguments, struct control_call *call, const char **ret_name)
+{
+    return take_name_as(arguments, "name", call, ret_name);
 }
 
 static uint64_t number_or(const json_t *arguments, const char *key, uint64_t preset)
@@ -65,6 +71,11 @@ static int fail_volume(struct control_call *call, int error, const char *verb, c
             call, error,
             "cannot %s volume '%s' here: do it on its home, see 'whiskfs volume show %s'", verb,
             name, name);
+    case -EREMCHG:
+        return control_fail(
+            call, error,
+            "cannot %s volume '%s': it has another name now: see 'whiskfs volume list'", verb,
+            name);
     case -EHOSTUNREACH:
     case -ETIMEDOUT:
         return control_fail(
@@ -198,6 +209,29 @@ static int run_volume_resize(void *ctx, const json_t *arguments, struct control_
             call, r, "cannot resize volume '%s': more than that is in use: remove files first",
             name);
     return answer_volume(host, call, r, "resize", name, ret_result);
+}
+
+static int run_volume_rename(void *ctx, const json_t *arguments, struct control_call *call,
+                             json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name, *new_name;
+    int r = take_name(arguments, call, &name);
+    if (r == 0)
+        r = take_name_as(arguments, "new_name", call, &new_name);
+    if (r < 0)
+        return r;
+    r = volumes_rename(host->volumes, name, new_name);
+    if (r == -EEXIST)
+        return control_fail(call, r, "cannot rename volume '%s': '%s' exists already", name,
+                            new_name);
+    if (r == -EBUSY)
+        return control_fail(call, r,
+                            "cannot rename volume '%s': it is in use: close its files here, and "
+                            "'whiskfs detach %s' on the other hosts that use it",
+                            name, name);
+    return r < 0 ? fail_volume(call, r, "rename", name)
+                 : answer_volume(host, call, r, "rename", new_name, ret_result);
 }
 
 static int run_volume_remove(void *ctx, const json_t *arguments, struct control_call *call,
@@ -457,6 +491,7 @@ const struct control_command host_commands[] = {
     {"volume list", run_volume_list},
     {"volume show", run_volume_show},
     {"volume resize", run_volume_resize},
+    {"volume rename", run_volume_rename},
     {"volume remove", run_volume_remove},
     {"attach", run_attach},
     {"detach", run_detach},

@@ -209,6 +209,20 @@ int cmd_volume_resize(struct cli *cli, int argc, char **argv)
     return code;
 }
 
+int cmd_volume_rename(struct cli *cli, int argc, char **argv)
+{
+    AUTO(cli_json_free) json_t *result = NULL;
+    if (argc != 3)
+        return cli_usage(cli, "name the volume and its new name");
+    int code = cli_ask(cli,
+                       json_pack("{s:s, s:s, s:s}", "command", "volume rename", "name", argv[1],
+                                 "new_name", argv[2]),
+                       NULL, NULL, &result);
+    if (code == CLI_OK && !cli_print_json(cli, result))
+        (void)printf("renamed volume '%s' to '%s'\n", argv[1], argv[2]);
+    return code;
+}
+
 int cmd_volume_remove(struct cli *cli, int argc, char **argv)
 {
     return cli_end_volume(cli, argc, argv, "removed");

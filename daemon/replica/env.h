@@ -16,7 +16,8 @@ struct replica_env {
     void (*expire)(
         void *ctx,
         const char *volume); /* kernel caches must ask again: alone -> shared, lease lost */
-    void (*gone)(void *ctx, const char *volume); /* its home has removed it */
+    void (*gone)(void *ctx, const char *volume);                      /* its home has removed it */
+    void (*renamed)(void *ctx, const char *volume, const char *name); /* by its home, to name */
     void (*stale)(void *ctx,
                   const char *volume); /* too far behind: must be attached anew from a checkpoint */
 };

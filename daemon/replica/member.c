@@ -8,6 +8,7 @@
 
 #include "daemon/replica/followers.h"
 #include "daemon/replica/inbox.h"
+#include "daemon/replica/offer.h"
 #include "daemon/transfer/fetch.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -60,24 +61,6 @@ static void drop_conn_locked(struct member *member) REQUIRES(member->lock)
     cond_broadcast(&member->changed);
 }
 
-static int last_entry_of(struct volume *volume, Whiskfs__Join *join)
-{
-    struct log *log = volume_log(volume);
-    uint8_t *buffer = malloc(ENTRIES_RAW_MAX);
-    size_t used;
-    if (!buffer)
-        return -ENOMEM;
-    int r = log_read(log, log_last(log), buffer, ENTRIES_RAW_MAX, &used);
-    if (r == 0) {
-        struct reader reader =
-            reader_over(buffer + 24, used - 24); /* the entry's checksum: fs/log/log.h */
-        join->have_index = log_last(log);
-        join->have_checksum = get_u64(&reader);
-    }
-    free(buffer);
-    return r == -ENOENT || r == -ENODATA ? 0 : r; /* an empty log: join with nothing */
-}
-
 /* Entries may come right behind the answer: the inbox takes them from the moment the connection is noted. */
 static int call_join(struct member *member, struct conn *conn, const Whiskfs__Join *join,
                      int64_t deadline_ns, Whiskfs__JoinReply **ret_reply)
@@ -93,9 +76,10 @@ static int call_join(struct member *member, struct conn *conn, const Whiskfs__Jo
     if (r < 0)
         return r;
     ProtobufCMessage *reply = NULL;
-    r = frame->type == FRAME_JOIN_REPLY
-            ? message_get(frame->body, &whiskfs__join_reply__descriptor, &reply)
-            : -EBADMSG;
+    if (frame->type == FRAME_JOIN_REPLY)
+        r = message_get(frame->body, &whiskfs__join_reply__descriptor, &reply);
+    else
+        r = offer_refused(member->env, member->name, frame);
     frame_free(frame);
     if (r == 0)
         *ret_reply = (void *)reply;
@@ -115,7 +99,7 @@ static int join_over(struct member *member, struct conn *conn, struct volume *ha
     Whiskfs__Join join = WHISKFS__JOIN__INIT;
     Whiskfs__JoinReply *reply = NULL;
     join.volume = member->name;
-    int r = have ? last_entry_of(have, &join) : 0;
+    int r = have ? offer_make(have, &join) : 0;
     if (r == 0)
         r = call_join(member, conn, &join, deadline_ns, &reply);
     if (r < 0)
@@ -651,6 +635,20 @@ static void say_leave(struct member *member, struct conn *conn)
                       clock_mono_ns() + CALL_NS);
     if (r < 0)
         log_debug("replica", "cannot leave volume '%s': %s", member->name, describe(r));
+}
+
+void member_demote(struct member *member)
+{
+    struct conn *conn = joined_conn(member);
+    if (!conn) /* its lease ends */
+        return;
+    {
+        SCOPED_LOCK(&member->lock);
+        member->is_member = false;
+    }
+    say_leave(member, conn);
+    member_conn_closed(member, conn); /* the follower joins again */
+    conn_put(conn);
 }
 
 void member_stop(struct member *member)

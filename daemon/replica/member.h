@@ -16,11 +16,14 @@ MUST_USE int member_new(const struct replica_env *env, const char *name,
 struct source *member_source(struct member *member);
 
 /* Joins with what `have` of the volume is here (NULL: nothing yet). With *ret_checkpoint_fd >= 0 the volume must be
- * installed from that file before member_start. -ENOENT: the home has no such volume; -EHOSTUNREACH, -ETIMEDOUT. */
+ * installed from that file before member_start. -ENOENT: the home has no such volume; -EREMCHG: it has it under another name, of which
+ * env->renamed was told; -EHOSTUNREACH, -ETIMEDOUT. */
 MUST_USE int member_join(struct member *member, struct volume *have, int64_t deadline_ns,
                          int *ret_checkpoint_fd);
 /* Starts to follow; returns when everything that the home had at the join is applied here. -ETIMEDOUT. */
 MUST_USE int member_start(struct member *member, struct volume *volume, int64_t deadline_ns);
+/* This host's kernel shows nothing of the volume any more: follows on as a learner, whom nobody waits for. */
+void member_demote(struct member *member);
 void member_stop(struct member *member); /* says LEAVE; no request waits longer */
 void member_free(struct member *member);
 

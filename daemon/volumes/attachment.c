@@ -156,13 +156,6 @@ static int install(struct attachment *attachment, int checkpoint, struct volume 
     return r == 0 ? volume_open(&options, ret_volume) : r;
 }
 
-/* When the volume was made: tells it from another of the same name. */
-static int64_t birth_of(struct volume *volume)
-{
-    struct inode root;
-    return tree_get(volume_tree(volume), ROOT_INO, &root) == 0 ? root.btime_ns : 0;
-}
-
 static int empty_directory(struct attachment *attachment)
 {
     const struct volume_directories *directories = attachment->options->directories;
@@ -176,10 +169,10 @@ static int empty_directory(struct attachment *attachment)
  * new one has the same numbers for other files. */
 static int install_anew(struct attachment *attachment, int checkpoint, struct volume **volume)
 {
-    int64_t born_ns = *volume ? birth_of(*volume) : 0;
+    int64_t born_ns = *volume ? volume_born_ns(*volume) : 0;
     volume_free(TAKE(*volume));
     int r = install(attachment, checkpoint, volume);
-    if (r < 0 || born_ns == 0 || birth_of(*volume) == born_ns)
+    if (r < 0 || born_ns == 0 || volume_born_ns(*volume) == born_ns)
         return r;
     log_info("volumes", "volume '%s' was made anew at its home: what is here of the old one goes",
              attachment->name);
@@ -357,6 +350,12 @@ int attachment_unmount(struct attachment *attachment, bool is_forced)
         log_debug("volumes", "cannot remove mount point '%s': %s", attachment->mountpoint,
                   strerror(errno));
     return 0;
+}
+
+void attachment_demote(struct attachment *attachment)
+{
+    if (attachment->member)
+        member_demote(attachment->member);
 }
 
 void attachment_balance(struct attachment *attachment)

@@ -35,6 +35,8 @@ MUST_USE int attachment_join(struct attachment *attachment, int64_t deadline_ns)
 MUST_USE int attachment_mount(struct attachment *attachment);
 /* -EBUSY: files are open, unless forced. */
 MUST_USE int attachment_unmount(struct attachment *attachment, bool is_forced);
+/* After unmounting: changes elsewhere wait for this host no more. */
+void attachment_demote(struct attachment *attachment);
 /* Lets go of the mount for the next daemon. False: nobody would keep it. */
 MUST_USE bool attachment_leave_mount(struct attachment *attachment);
 /* True if other hosts depend on this one: it is the home, keeps content, or has content to be published. */

@@ -118,6 +118,15 @@ int volume_directory_create(const struct volume_directories *dirs, const char *n
     return r;
 }
 
+int volume_directory_rename(const struct volume_directories *dirs, const char *name,
+                            const char *new_name)
+{
+    AUTO_CLOSE int fd = open(dirs->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || renameat2(fd, name, fd, new_name, RENAME_NOREPLACE) < 0 || fsync(fd) < 0)
+        return -errno;
+    return 0;
+}
+
 int volume_directory_delete(const struct volume_directories *dirs, const char *name)
 {
     char path[VOLUME_PATH_MAX];

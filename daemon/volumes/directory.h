@@ -26,6 +26,9 @@ MUST_USE int volume_directory_set_home(const struct volume_directories *dirs, co
 /* A new volume; half-made ones are removed again. -EEXIST. */
 MUST_USE int volume_directory_create(const struct volume_directories *dirs, const char *name,
                                      const char *home, const struct volume_genesis *genesis);
+/* Durable when it returns. -EEXIST. */
+MUST_USE int volume_directory_rename(const struct volume_directories *dirs, const char *name,
+                                     const char *new_name);
 MUST_USE int volume_directory_delete(const struct volume_directories *dirs, const char *name);
 
 typedef void volume_directory_f(void *ctx, const char *name, const char *home);

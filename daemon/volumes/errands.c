@@ -1,5 +1,6 @@
 /* What must be done later, on the maintenance thread. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/volumes/private.h"
@@ -8,13 +9,20 @@
 
 #define RETRY_NS NS_PER_S
 
-void volumes_send_errand(struct volumes *volumes, const char *name, enum errand errand)
+static struct entry *send_errand(struct volumes *volumes, const char *name, enum errand errand)
+    REQUIRES(volumes->lock)
 {
-    SCOPED_LOCK(&volumes->lock);
     struct entry *entry = volumes_find_or_add(volumes, name);
     if (entry && !volumes->is_stopping)
         entry->errand = errand;
     cond_broadcast(&volumes->changed);
+    return entry;
+}
+
+void volumes_send_errand(struct volumes *volumes, const char *name, enum errand errand)
+{
+    SCOPED_LOCK(&volumes->lock);
+    (void)send_errand(volumes, name, errand);
 }
 
 void volumes_on_expire(void *ctx, const char *name)
@@ -30,6 +38,17 @@ void volumes_on_expire(void *ctx, const char *name)
 void volumes_on_gone(void *ctx, const char *name)
 {
     volumes_send_errand(ctx, name, ERRAND_FORGET);
+}
+
+void volumes_on_renamed(void *ctx, const char *name, const char *new_name)
+{
+    struct volumes *volumes = ctx;
+    if (volume_name_check(new_name) < 0)
+        return;
+    SCOPED_LOCK(&volumes->lock);
+    struct entry *entry = send_errand(volumes, name, ERRAND_RENAME);
+    if (entry)
+        (void)snprintf(entry->new_name, sizeof entry->new_name, "%s", new_name);
 }
 
 void volumes_on_stale(void *ctx, const char *name)
@@ -59,6 +78,16 @@ static int reattach_entry(struct volumes *volumes, struct entry *entry)
     return volumes_attach_entry(volumes, entry, clock_mono_ns() + ATTACH_NS);
 }
 
+static int rename_entry(struct volumes *volumes, struct entry *entry)
+{
+    char new_name[VOLUME_NAME_MAX_BYTES + 1];
+    {
+        SCOPED_LOCK(&volumes->lock);
+        (void)snprintf(new_name, sizeof new_name, "%s", entry->new_name);
+    }
+    return volumes_follow_name(volumes, entry, new_name);
+}
+
 static int run_errand(struct volumes *volumes, struct entry *entry, enum errand errand)
 {
     switch (errand) {
@@ -68,6 +97,10 @@ static int run_errand(struct volumes *volumes, struct entry *entry, enum errand 
         return reattach_entry(volumes, entry);
     case ERRAND_FORGET:
         return forget_entry(volumes, entry);
+    case ERRAND_RENAME:
+        return rename_entry(volumes, entry);
+    case ERRAND_SETTLE:
+        return volumes_settle_names(volumes, entry);
     default:
         return 0;
     }
@@ -101,6 +134,20 @@ static void wait_before_retry(struct volumes *volumes)
         continue;
 }
 
+static const char *verb_of(enum errand errand)
+{
+    switch (errand) {
+    case ERRAND_FORGET:
+        return "remove";
+    case ERRAND_RENAME:
+        return "rename";
+    case ERRAND_SETTLE:
+        return "announce";
+    default:
+        return "attach";
+    }
+}
+
 void *volumes_maintain(void *arg)
 {
     struct volumes *volumes = arg;
@@ -108,14 +155,14 @@ void *volumes_maintain(void *arg)
     enum errand errand;
     while ((entry = next_errand(volumes, &errand))) {
         int r = run_errand(volumes, entry, errand);
-        bool is_retried = r < 0 && errand != ERRAND_FORGET && r != -ENOENT;
-        if (r < 0)
-            log_warning("volumes", "cannot attach volume '%s': %s%s", entry->name, strerror(-r),
-                        is_retried ? ": trying again" : "");
+        bool is_retried = r < 0 && errand != ERRAND_FORGET && r != -ENOENT && r != -EREMCHG;
+        if (r < 0 && r != -EREMCHG) /* of a new name the next errand tells */
+            log_warning("volumes", "cannot %s volume '%s': %s%s", verb_of(errand), entry->name,
+                        strerror(-r), is_retried ? ": trying again" : "");
         if (is_retried) {
             SCOPED_LOCK(&volumes->lock);
             if (entry->errand == ERRAND_NONE) /* what came meanwhile is newer */
-                entry->errand = ERRAND_ATTACH;
+                entry->errand = errand == ERRAND_SETTLE ? ERRAND_SETTLE : ERRAND_ATTACH;
         }
         volumes_end(volumes, entry);
         if (is_retried)

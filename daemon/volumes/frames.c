@@ -24,17 +24,64 @@ static enum making making_of(struct volumes *volumes, const char *name)
     return entry ? entry->making : MAKING_NOT;
 }
 
+static bool is_busy(struct volumes *volumes, const char *name)
+{
+    SCOPED_LOCK(&volumes->lock);
+    const struct entry *entry = volumes_find_entry(volumes, name);
+    return entry && entry->is_busy;
+}
+
 /* A replica that hears -ENOENT forgets the volume and what it keeps of it, so that is said only when the volume is gone
- * from this disk: not while this host starts, stops or cannot open it. */
-static int why_absent(struct volumes *volumes, const char *name)
+ * from this disk: not while this host starts, stops, renames or cannot open it, and not to a RENEW: only a JOIN says
+ * which volume is meant. */
+static int why_absent(struct volumes *volumes, const char *name, enum frame_type type)
 {
     char home[HOST_NAME_MAX_BYTES + 1];
     if (volume_name_check(name) < 0)
         return -ENOENT;
-    if (making_of(volumes, name) == MAKING_DECIDED)
+    if (type == FRAME_RENEW || is_busy(volumes, name))
         return -ENOTCONN;
     int r = volume_directory_home(&volumes->directories, name, home);
     return r == -ENOENT ? -ENOENT : -ENOTCONN;
+}
+
+static void send_info(struct volumes *volumes, struct conn *conn, const struct frame *frame,
+                      char *name)
+{
+    Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
+    info.volume = name;
+    info.home = volumes->self;
+    int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base,
+                      (struct span){0}, clock_mono_ns() + NS_PER_S);
+    if (r < 0)
+        log_debug("volumes", "cannot answer host '%s': %s", conn_name(conn), strerror(-r));
+}
+
+/* Whether the joiner holds the volume that the entry, if any, stands for. */
+static bool holds_this(struct entry *entry, int64_t born_ns)
+{
+    struct volume *volume = entry ? attachment_volume(entry->attachment) : NULL;
+    return volume && volume_born_ns(volume) == born_ns;
+}
+
+/* A replica that slept through a rename asks by the old name, which may be another volume's by now. True: answered. */
+static bool answer_by_birth(struct volumes *volumes, struct conn *conn, const struct frame *frame,
+                            struct entry *entry)
+{
+    char name[VOLUME_NAME_MAX_BYTES + 1];
+    ProtobufCMessage *body = NULL;
+    if (message_get(frame->body, &whiskfs__join__descriptor, &body) < 0)
+        return false;
+    const Whiskfs__Join *join = (const void *)body;
+    int r = -ENOENT;
+    if (join->born_ns != 0 && !holds_this(entry, join->born_ns))
+        r = volumes_find_renamed(volumes, join->volume, join->born_ns, name);
+    if (r == 0)
+        send_info(volumes, conn, frame, name);
+    else if (r != -ENOENT)
+        conn_refuse(conn, frame->id, -ENOTCONN, "it may have another name: not open now");
+    message_free(body);
+    return r != -ENOENT;
 }
 
 static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
@@ -46,12 +93,14 @@ static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
         return;
     }
     struct entry *entry = volumes_use(volumes, query->volume);
-    if (entry) {
+    bool is_answered = frame->type == FRAME_JOIN && answer_by_birth(volumes, conn, frame, entry);
+    if (entry && !is_answered)
         attachment_frame(entry->attachment, conn, frame);
+    else if (!is_answered && frame->id != 0)
+        conn_refuse(conn, frame->id, why_absent(volumes, query->volume, frame->type),
+                    "not open here");
+    if (entry)
         volumes_unuse(volumes, entry);
-    } else if (frame->id != 0) {
-        conn_refuse(conn, frame->id, why_absent(volumes, query->volume), "not open here");
-    }
     message_free(&query->base);
 }
 
@@ -83,18 +132,10 @@ static bool is_home_of(struct volumes *volumes, const char *name)
 static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
                          char *name, bool asker_makes)
 {
-    Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
-    if (!is_home_of(volumes, name) &&
-        !(asker_makes && comes_first(volumes, name, conn_host(conn)))) {
+    if (is_home_of(volumes, name) || (asker_makes && comes_first(volumes, name, conn_host(conn))))
+        send_info(volumes, conn, frame, name);
+    else
         conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
-        return;
-    }
-    info.volume = name;
-    info.home = volumes->self;
-    int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base,
-                      (struct span){0}, clock_mono_ns() + NS_PER_S);
-    if (r < 0)
-        log_debug("volumes", "cannot answer host '%s': %s", conn_name(conn), strerror(-r));
 }
 
 static void on_query(void *ctx, struct conn *conn, const struct frame *frame)

@@ -15,7 +15,9 @@ enum errand {
     ERRAND_NONE,
     ERRAND_ATTACH,
     ERRAND_REATTACH,
-    ERRAND_FORGET
+    ERRAND_FORGET,
+    ERRAND_RENAME, /* as its home did */
+    ERRAND_SETTLE  /* membership may have another of its names */
 };
 
 /* Of hosts that make one volume at once each asks the others before it decides; the one with the lowest id goes on. */
@@ -30,11 +32,12 @@ enum making {
 struct entry {
     UT_hash_handle hh;
     char name[VOLUME_NAME_MAX_BYTES + 1];
-    struct attachment *attachment; /* or NULL: being attached, or waiting to be */
-    unsigned n_users;              /* of attachment; it goes only at 0 */
-    bool is_busy;                  /* an operation is under way on it */
-    bool is_closing;               /* no new users */
-    enum errand errand;            /* for the maintenance thread */
+    struct attachment *attachment;            /* or NULL: being attached, or waiting to be */
+    unsigned n_users;                         /* of attachment; it goes only at 0 */
+    bool is_busy;                             /* an operation is under way on it */
+    bool is_closing;                          /* no new users */
+    enum errand errand;                       /* for the maintenance thread */
+    char new_name[VOLUME_NAME_MAX_BYTES + 1]; /* of ERRAND_RENAME */
     enum making making;
 };
 
@@ -54,6 +57,8 @@ struct volumes {
     struct cond changed; /* entries, users, busy, errands, stopping */
     struct entry *entries;
     bool is_stopping;
+    unsigned n_renaming; /* directories of own volumes being renamed */
+    uint64_t n_renamed;
 };
 
 /* ---- entries.c ---- */
@@ -84,6 +89,24 @@ MUST_USE int volumes_locate(struct volumes *volumes, const char *name, bool is_m
 MUST_USE int volumes_attach_entry(struct volumes *volumes, struct entry *entry,
                                   int64_t deadline_ns);
 void volumes_close_entry(struct volumes *volumes, struct entry *entry);
+MUST_USE int volumes_open_as_home(struct volumes *volumes, struct entry *entry);
+/* This host is about to give the entry's name to a volume, and nobody else has or does. Until volumes_unclaim. -EEXIST. */
+MUST_USE int volumes_claim(struct volumes *volumes, struct entry *entry);
+void volumes_unclaim(struct volumes *volumes, struct entry *entry);
+MUST_USE int volumes_announce(struct volumes *volumes, const char *name, uint64_t limit_bytes);
+
+/* ---- rename.c ---- */
+
+/* Whether the volume, an own one, may have other names in membership. */
+bool volumes_was_renamed(struct volumes *volumes, const char *name);
+MUST_USE int volumes_settle_names(struct volumes *volumes, struct entry *entry);
+/* A replica: the volume is called new_name at its home. -EBUSY, -EEXIST: something is here under that name. */
+MUST_USE int volumes_follow_name(struct volumes *volumes, struct entry *entry,
+                                 const char *new_name);
+/* What this host, the home, calls the volume now that was born then and called `name` once. -ENOENT: no such volume;
+ * -ENOTCONN: it may be one that is not open now. */
+MUST_USE int volumes_find_renamed(struct volumes *volumes, const char *name, int64_t born_ns,
+                                  char ret_name[VOLUME_NAME_MAX_BYTES + 1]);
 
 /* ---- errands.c ---- */
 
@@ -92,4 +115,5 @@ void *volumes_maintain(void *volumes); /* the maintenance thread */
 /* Of struct replica_env. */
 void volumes_on_expire(void *volumes, const char *name);
 void volumes_on_gone(void *volumes, const char *name);
+void volumes_on_renamed(void *volumes, const char *name, const char *new_name);
 void volumes_on_stale(void *volumes, const char *name);

@@ -46,7 +46,7 @@ static int resume_home(struct volumes *volumes, struct entry *entry)
     return r < 0 ? r : attachment_mount(entry->attachment);
 }
 
-static int open_as_home(struct volumes *volumes, struct entry *entry)
+int volumes_open_as_home(struct volumes *volumes, struct entry *entry)
 {
     int r = show_home(volumes, entry);
     return r < 0 ? r : resume_home(volumes, entry);
@@ -95,7 +95,7 @@ int volumes_attach_entry(struct volumes *volumes, struct entry *entry, int64_t d
     if (r < 0)
         return r;
     if (strcmp(home, volumes->self) == 0)
-        return open_as_home(volumes, entry);
+        return volumes_open_as_home(volumes, entry);
     r = volume_directory_set_home(&volumes->directories, entry->name, home);
     if (r == 0) {
         do
@@ -107,7 +107,7 @@ int volumes_attach_entry(struct volumes *volumes, struct entry *entry, int64_t d
     return r == -ENOTCONN ? -EHOSTUNREACH : r;
 }
 
-static int announce(struct volumes *volumes, const char *name, uint64_t limit_bytes)
+int volumes_announce(struct volumes *volumes, const char *name, uint64_t limit_bytes)
 {
     struct member_volume volume = {.limit_bytes = limit_bytes};
     (void)snprintf(volume.name, sizeof volume.name, "%s", name);
@@ -158,24 +158,41 @@ static struct volume_genesis with_limits(const struct volumes *volumes,
     return made;
 }
 
-static int create_entry(struct volumes *volumes, struct entry *entry,
-                        const struct volume_genesis *genesis)
+static int claim(struct volumes *volumes, struct entry *entry)
 {
     char home[HOST_NAME_MAX_BYTES + 1];
-    struct volume_genesis with_limit = with_limits(volumes, genesis);
     if (entry->attachment)
         return -EEXIST;
     int r = volumes_locate(volumes, entry->name, true, clock_mono_ns() + ATTACH_NS, home);
     if (r == 0 || (r == -ENOENT && !decide_to_make(volumes, entry)))
         return -EEXIST;
-    if (r != -ENOENT) /* a host that is silent may have it */
-        return r;
-    r = volume_directory_create(&volumes->directories, entry->name, volumes->self, &with_limit);
+    return r == -ENOENT ? 0 : r; /* a host that is silent may have it */
+}
+
+int volumes_claim(struct volumes *volumes, struct entry *entry)
+{
+    set_making(volumes, entry, MAKING_ASKS);
+    int r = claim(volumes, entry);
+    if (r < 0)
+        volumes_unclaim(volumes, entry);
+    return r;
+}
+
+void volumes_unclaim(struct volumes *volumes, struct entry *entry)
+{
+    set_making(volumes, entry, MAKING_NOT);
+}
+
+static int create_entry(struct volumes *volumes, struct entry *entry,
+                        const struct volume_genesis *genesis)
+{
+    struct volume_genesis with_limit = with_limits(volumes, genesis);
+    int r = volume_directory_create(&volumes->directories, entry->name, volumes->self, &with_limit);
     if (r < 0)
         return r;
-    r = announce(volumes, entry->name, with_limit.limit_bytes);
+    r = volumes_announce(volumes, entry->name, with_limit.limit_bytes);
     if (r == 0)
-        r = open_as_home(volumes, entry);
+        r = volumes_open_as_home(volumes, entry);
     if (r < 0)
         undo_create(volumes, entry);
     return r;
@@ -205,9 +222,11 @@ int volumes_create(struct volumes *volumes, const char *name, const struct volum
     int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
     if (r < 0)
         return r;
-    set_making(volumes, entry, MAKING_ASKS);
-    r = create_entry(volumes, entry, genesis);
-    set_making(volumes, entry, MAKING_NOT);
+    r = volumes_claim(volumes, entry);
+    if (r == 0) {
+        r = create_entry(volumes, entry, genesis);
+        volumes_unclaim(volumes, entry);
+    }
     volumes_end(volumes, entry);
     if (r == 0)
         log_info("volumes", "made volume '%s': this host is its home", name);
@@ -248,8 +267,12 @@ static int detach_entry(struct volumes *volumes, struct entry *entry, bool is_fo
     if (!entry->attachment)
         return -ENOENT;
     int r = attachment_unmount(entry->attachment, is_forced);
-    if (r < 0 || attachment_is_needed(entry->attachment))
+    if (r < 0)
         return r;
+    if (attachment_is_needed(entry->attachment)) {
+        attachment_demote(entry->attachment);
+        return 0;
+    }
     volumes_close_entry(volumes, entry);
     return volume_directory_delete(&volumes->directories, entry->name);
 }
@@ -323,7 +346,7 @@ static int resize_entry(struct volumes *volumes, struct entry *entry, uint64_t l
         return r;
     attachment_balance(entry->attachment);
     tree_usage(volume_tree(volume), &usage);
-    return announce(volumes, entry->name, usage.limit_bytes);
+    return volumes_announce(volumes, entry->name, usage.limit_bytes);
 }
 
 int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
@@ -378,6 +401,7 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
         .ctx = volumes,
         .expire = volumes_on_expire,
         .gone = volumes_on_gone,
+        .renamed = volumes_on_renamed,
         .stale = volumes_on_stale,
     };
     int r =
@@ -428,10 +452,13 @@ static int resume_if_shown(struct volumes *volumes, struct entry *entry)
 static void start_showing(void *ctx, const char *name, const char *home)
 {
     struct volumes *volumes = ctx;
-    if (strcmp(home, volumes->self) == 0)
-        with_home(volumes, name, show_home);
-    else
+    if (strcmp(home, volumes->self) != 0) {
         volumes_send_errand(volumes, name, ERRAND_ATTACH);
+        return;
+    }
+    with_home(volumes, name, show_home);
+    if (volumes_was_renamed(volumes, name))
+        volumes_send_errand(volumes, name, ERRAND_SETTLE);
 }
 
 static void start_resuming(void *ctx, const char *name, const char *home)

@@ -60,6 +60,10 @@ MUST_USE int volumes_detach(struct volumes *volumes, const char *name, bool forc
 /* At the home only (-EREMOTE). -EBUSY: members or open files here, unless force. */
 MUST_USE int volumes_remove(struct volumes *volumes, const char *name, bool force);
 
+/* At the home only (-EREMOTE). -EBUSY: open files here, or members elsewhere. -EEXIST: the new name is taken. A learner
+ * follows: its mount appears under the new name. Killed at any moment, the volume has one of the names. */
+MUST_USE int volumes_rename(struct volumes *volumes, const char *name, const char *new_name);
+
 /* Sets new limits; 0: as it is. At the home only (-EREMOTE). -EDQUOT: more is in use. */
 MUST_USE int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
                             uint64_t limit_inodes);

@@ -41,6 +41,12 @@ bool volume_is_home(struct volume *volume)
     return host_equal(tree_home(volume->tree), volume->self);
 }
 
+int64_t volume_born_ns(struct volume *volume)
+{
+    struct inode root;
+    return tree_get(volume->tree, ROOT_INO, &root) == 0 ? root.btime_ns : 0;
+}
+
 uint64_t volume_session(const struct volume *volume)
 {
     return volume->session;

@@ -73,6 +73,8 @@ struct source *volume_source(struct volume *volume); /* or NULL */
 struct host_id volume_self(const struct volume *volume);
 bool volume_is_home(struct volume *volume);
 uint64_t volume_applied(struct volume *volume);
+/* When it was made: tells it from another of the same name, whatever it is called later. 0: cannot be read. */
+int64_t volume_born_ns(struct volume *volume);
 /* Waits until volume_applied() >= index. False: deadline. */
 MUST_USE bool volume_wait_applied(struct volume *volume, uint64_t index, int64_t deadline_ns);
 
