@@ -85,6 +85,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     if (s->passthrough)
         conn->max_backing_stack_depth = 1;
     s->maps_direct = want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
+    s->opens_directories = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT);
     s->has_epoch = conn->proto_minor >= 44;
     conn->max_write = MIN(conn->max_write, WORKER_WRITE_MAX);
     conn->max_background = BACKGROUND_MAX;

@@ -35,7 +35,8 @@ struct session {
 
     /* written while INIT is answered, read later */
     _Atomic bool passthrough, has_epoch;
-    _Atomic bool maps_direct; /* files opened for direct I/O can be mapped */
+    _Atomic bool opens_directories; /* the kernel can by itself */
+    _Atomic bool maps_direct;       /* files opened for direct I/O can be mapped */
     _Atomic enum backing_clock
         backing_clock; /* of the store's files, once one was opened for writing */
 
