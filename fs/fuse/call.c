@@ -359,12 +359,14 @@ void call_negative(struct call *c)
     call_end(c, 0);
 }
 
-void call_create(struct call *c, const struct inode *inode, uint64_t id,
+void call_create(struct call *c, const struct inode *inode, uint64_t id, bool is_new,
                  const struct fuse_file_info *fi, int *ret_error)
 {
     struct fuse_entry_param entry;
 
     fill_entry(c, inode, id, &entry);
+    if (is_new)
+        entry.attr_timeout = c->valid_s;
     *ret_error = fuse_reply_create(c->req, &entry, fi);
     call_end(c, 0);
 }

@@ -41,7 +41,8 @@ void call_naming(struct call *c);
 void call_error(struct call *c, int error); /* 0 or a negative errno */
 void call_entry(struct call *c, const struct inode *inode);
 void call_negative(struct call *c); /* the name does not exist, and may be remembered so */
-void call_create(struct call *c, const struct inode *inode, uint64_t id,
+/* is_new: made by this call. Until the kernel writes it, its attributes are those of the answer. */
+void call_create(struct call *c, const struct inode *inode, uint64_t id, bool is_new,
                  const struct fuse_file_info *fi, int *ret_error);
 void call_attr(struct call *c, struct node *node, const struct inode *inode);
 void call_statx(struct call *c, struct node *node, const struct inode *inode);

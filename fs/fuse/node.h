@@ -68,9 +68,10 @@ struct node {
     unsigned n_open, n_cached, n_write;
     _Atomic unsigned n_passthrough; /* the quota looks at it from outside */
     int backing_id;                 /* 0: none */
-    bool pages_stale; /* written past the kernel's page cache since it was last filled */
-    bool undurable;   /* something was published and not synced since */
-    bool unsure;      /* asked for the write ownership, got no answer: perhaps it is ours */
+    bool pages_stale;  /* written past the kernel's page cache since it was last filled */
+    bool pages_filled; /* an open has let the kernel fill its page cache */
+    bool undurable;    /* something was published and not synced since */
+    bool unsure;       /* asked for the write ownership, got no answer: perhaps it is ours */
 
     /* under claim: the backing file as it was when last published, or opened for writing */
     uint64_t sample_size;

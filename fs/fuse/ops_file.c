@@ -13,6 +13,7 @@
 
 #include "fs/fuse/live.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/pages.h"
 #include "fs/fuse/passthrough.h"
 #include "fs/fuse/record.h"
 #include "proto/base/clock.h"
@@ -93,6 +94,13 @@ static bool is_better_direct(const struct session *s, struct node *node, const s
            content_size(node->content) >= DIRECT_BYTES;
 }
 
+/* Whether the kernel is to get the file's pages with its answer: it has none, or wrong ones. */
+static bool is_to_be_given(const struct node *node, const struct handle *h)
+{
+    return h->mode == NODE_CACHED && !h->write && !node->writing && node->n_open == 1 &&
+           (node->pages_stale || !node->pages_filled) && content_is_complete(node->content);
+}
+
 static void fill_mode(struct session *s, struct node *node, const struct handle *h,
                       struct fuse_file_info *fi)
 {
@@ -106,6 +114,7 @@ static void fill_mode(struct session *s, struct node *node, const struct handle 
     fi->direct_io = is_better_direct(s, node, h);
     fi->keep_cache = !node->pages_stale;
     node->pages_stale = false;
+    node->pages_filled = true;
 }
 
 /* Counts the open in its mode and makes the handle's answer. Under claim. */
@@ -124,6 +133,10 @@ static int begin_open(struct call *c, struct node *node, struct handle *h,
     handle_count(node, h);
     if (h->mode == NODE_PASSTHROUGH && h->write)
         node->pages_stale = true;
+    if (h->mode == NODE_PASSTHROUGH && h->may_map) /* stores that the kernel takes no note of */
+        (void)fuse_lowlevel_notify_inval_inode(s->fuse, node->id, -1, 0);
+    if (is_to_be_given(node, h) && pages_give(s, node))
+        node->pages_stale = false;
     fill_mode(s, node, h, fi);
     atomic_fetch_add(h->mode == NODE_PASSTHROUGH ? &s->counters.opens_passthrough
                                                  : &s->counters.opens_cached,
@@ -358,14 +371,14 @@ static int open_made(struct call *c, struct node *node, const struct inode *inod
 }
 
 /* The reply that carries node and handle; what it would have counted is taken back when it does not arrive. */
-static void reply_created(struct call *c, struct node *node, const struct inode *inode,
+static void reply_created(struct call *c, struct node *node, const struct inode *inode, bool is_new,
                           struct fuse_file_info *fi)
 {
     struct inode shown = *inode;
     int error;
 
     live_overlay(c->session, node, &shown);
-    call_create(c, &shown, node->id, fi, &error);
+    call_create(c, &shown, node->id, is_new, fi, &error);
     if (error == 0)
         return;
     close_handle(c->session, handle_of(c->session, fi));
@@ -381,7 +394,7 @@ static bool is_created_already(struct call *c, struct fuse_file_info *fi)
         return false;
     node_relookup(&c->session->nodes, node);
     const struct inode inode = node->last;
-    reply_created(c, node, &inode, fi);
+    reply_created(c, node, &inode, false, fi);
     node_put(&c->session->nodes, node);
     return true;
 }
@@ -401,7 +414,7 @@ static int create_node(struct call *c, const struct inode *inode, bool is_made,
     if (r == 0 && inode->nlink == 0)
         node_hold(&s->nodes, node->ino);
     if (r == 0)
-        reply_created(c, node, inode, fi);
+        reply_created(c, node, inode, is_made, fi);
     else
         node_forget(&s->nodes, id, 1);
     node_put(&s->nodes, node);
