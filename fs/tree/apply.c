@@ -1,4 +1,4 @@
-/* fs/tree/apply.c — applying a change: state, result and index in one transaction.
+/* fs/tree/apply.c — applying a change: state, result and index together.
  *
  * Deterministic: nothing but the state and the change goes in. The home decided before; what is checked here again
  * is only that state and change fit together, so that no log can bring the state into disorder.
@@ -267,74 +267,50 @@ static int apply_error(int r)
     return r == -ENOSPC || r == -ENOMEM || r == -EIO ? r : -EBADMSG;
 }
 
-static int apply_again(struct tree *tree, const struct change *change,
+static int apply_again(const struct rows *rows, const struct change *change,
                        struct tree_effect *ret_effect)
 {
-    TREE_READ(read);
-    struct rows rows;
-    int r = tree_writer_view(tree, &read, &rows);
-    if (r < 0)
-        return r;
     struct tree_effect effect = {.outcome = {.index = change->index, .ino = change->ino}};
-    r = rows_get_result(&rows, &change->request.identity, &effect.outcome);
+    int r = rows_get_result(rows, &change->request.identity, &effect.outcome);
     if (r < 0 && r != -ENOENT)
         return r;
     *ret_effect = effect;
     return 0;
 }
 
-/* One change in a transaction of its own. */
-static int apply_alone(struct tree *tree, struct apply *a)
+static int apply_next_locked(struct tree *tree, const struct rows *rows,
+                             const struct change *change, struct tree_effect *ret_effect)
+    REQUIRES(tree->lock)
 {
-    int rc = mdb_txn_begin(tree->env, NULL, 0, &a->rows.txn);
-    if (rc != 0)
-        return rows_error(rc);
-    int r = apply_in(a);
-    if (r < 0) {
-        mdb_txn_abort(a->rows.txn);
-        return apply_error(r);
-    }
-    r = rows_error(mdb_txn_commit(a->rows.txn));
-    if (r < 0)
-        return r;
-    tree->current = a->meta;
-    SCOPED_LOCK(&tree->lock);
-    tree->committed = a->meta;
-    return 0;
-}
-
-static int apply_in_batch(struct tree *tree, struct apply *a)
-{
-    a->rows.txn = tree->batch;
-    int r = apply_in(a);
-    if (r == 0) {
-        tree->current = a->meta;
-        return 0;
-    }
-    tree->batch_error = apply_error(r);
-    mdb_txn_abort(TAKE(tree->batch));
-    SCOPED_LOCK(&tree->lock);
-    tree->current = tree->committed;
-    return tree->batch_error;
-}
-
-int tree_apply(struct tree *tree, const struct change *change, struct tree_effect *ret_effect)
-{
-    if (tree->batch_error < 0)
-        return tree->batch_error;
-    if (change->index <= tree->current.applied)
-        return apply_again(tree, change, ret_effect);
-    if (change->index != tree->current.applied + 1)
-        return -EBADMSG;
     struct apply a = {
-        .rows.dbi = tree->dbi,
-        .meta = tree->current,
+        .rows = *rows,
+        .meta = tree->meta,
         .change = change,
         .request = &change->request,
     };
-    int r = tree->batch ? apply_in_batch(tree, &a) : apply_alone(tree, &a);
+    int r = apply_in(&a);
+    if (r < 0) {
+        writer_fail_locked(tree, apply_error(r));
+        return apply_error(r);
+    }
+    tree->meta = a.meta;
+    r = writer_applied_locked(tree, change->request.value.size > LARGE_VALUE_BYTES);
     if (r < 0)
         return r;
     *ret_effect = a.effect;
     return 0;
+}
+
+int tree_apply(struct tree *tree, const struct change *change, struct tree_effect *ret_effect)
+{
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
+    if (r < 0)
+        return r;
+    if (change->index <= tree->meta.applied)
+        return apply_again(&rows, change, ret_effect);
+    if (change->index != tree->meta.applied + 1)
+        return -EBADMSG;
+    return apply_next_locked(tree, &rows, change, ret_effect);
 }

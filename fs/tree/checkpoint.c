@@ -159,7 +159,9 @@ int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *re
     AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDWR | O_CREAT | O_EXCL);
     if (fd < 0)
         return fd;
-    int r = write_copy(tree, fd, ret_index);
+    int r = tree_commit(tree);
+    if (r == 0)
+        r = write_copy(tree, fd, ret_index);
     if (r < 0)
         (void)!disk_unlink(dirfd, name);
     return r;

@@ -218,7 +218,7 @@ static int decide_drop(struct decision *d)
 
 static int decide_session(struct decision *d)
 {
-    return d->tree->current.next_ino == 0 ? -EINVAL : 0;
+    return d->tree->meta.next_ino == 0 ? -EINVAL : 0;
 }
 
 /* A limit is not made smaller than what is there. */
@@ -229,7 +229,7 @@ static bool is_too_small(uint64_t limit, uint64_t before, uint64_t used)
 
 static int decide_reconfigure(const struct decision *d, struct request *made)
 {
-    const struct tree_meta *meta = &d->tree->current;
+    const struct tree_meta *meta = &d->tree->meta;
     if (is_too_small(made->limit_bytes, meta->limit_bytes, meta->used_bytes) ||
         is_too_small(made->limit_inodes, meta->limit_inodes, meta->n_inodes))
         return -EDQUOT;
@@ -248,7 +248,7 @@ static int decide_configure(struct decision *d)
     struct request *made = &d->change->request;
     d->change->ino = ROOT_INO;
     made->mode = S_IFDIR | (made->mode & PERMISSIONS);
-    if (d->tree->current.next_ino != 0)
+    if (d->tree->meta.next_ino != 0)
         return decide_reconfigure(d, made);
     if (made->copies == 0)
         made->copies = 1;
@@ -297,20 +297,12 @@ static uint32_t useful_flags(const struct request *rq)
     }
 }
 
-int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns,
-                struct change *ret_change, struct outcome *ret_outcome)
+static int decide_with(struct tree *tree, const struct rows *rows, const struct request *request,
+                       int64_t now_ns, struct change *ret_change, struct outcome *ret_outcome)
+    REQUIRES(tree->lock)
 {
-    if (request->kind <= 0 || request->kind >= REQUEST_KIND_END || !deciders[request->kind] ||
-        (request->flags & ~REQUEST_FLAGS_ALL) || request->n_retire > REQUEST_RETIRE_MAX ||
-        host_equal(request->identity.host, NO_HOST))
-        return -EINVAL;
-    TREE_READ(read);
-    struct rows rows;
-    int r = tree_writer_view(tree, &read, &rows);
-    if (r < 0)
-        return r;
     struct outcome outcome;
-    r = rows_get_result(&rows, &request->identity, &outcome);
+    int r = rows_get_result(rows, &request->identity, &outcome);
     if (r == 0) {
         *ret_outcome = outcome;
         return 1;
@@ -320,11 +312,29 @@ int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns
 
     struct change change = {.request = *request, .time_ns = now_ns};
     change.request.flags &= useful_flags(request);
-    struct decision d = {.tree = tree, .rows = rows, .request = request, .change = &change};
+    struct decision d = {.tree = tree, .rows = *rows, .request = request, .change = &change};
     r = deciders[request->kind](&d);
     if (r == NOTHING_TO_DO)
         *ret_outcome = (struct outcome){.ino = change.ino};
     else if (r == 0)
         *ret_change = change;
     return r;
+}
+
+int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns,
+                struct change *ret_change, struct outcome *ret_outcome)
+{
+    if (request->kind <= 0 || request->kind >= REQUEST_KIND_END || !deciders[request->kind] ||
+        (request->flags & ~REQUEST_FLAGS_ALL) || request->n_retire > REQUEST_RETIRE_MAX ||
+        host_equal(request->identity.host, NO_HOST))
+        return -EINVAL;
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
+    if (r == 0 && writer_is_tight_locked(tree)) {
+        r = writer_settle_locked(tree);
+        if (r == 0)
+            r = tree_rows_locked(tree, &rows);
+    }
+    return r < 0 ? -EIO : decide_with(tree, &rows, request, now_ns, ret_change, ret_outcome);
 }

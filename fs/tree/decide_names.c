@@ -127,7 +127,7 @@ static int decide_mode(const struct decision *d, const struct inode *dir, uint32
 int decide_make(struct decision *d)
 {
     const struct request *rq = d->request;
-    const struct tree_meta *meta = &d->tree->current;
+    const struct tree_meta *meta = &d->tree->meta;
     struct inode dir;
     int r = get_place(d, &dir);
     if (r < 0)
@@ -225,7 +225,7 @@ int decide_rmdir(struct decision *d)
 static int is_within(const struct decision *d, uint64_t dir, uint64_t ino)
 {
     /* No path has more directories than there are inodes: damage must not become an endless walk. */
-    for (uint64_t n = 0; n <= d->tree->current.n_inodes; n++) {
+    for (uint64_t n = 0; n <= d->tree->meta.n_inodes; n++) {
         if (dir == ino)
             return 1;
         if (dir == ROOT_INO)

@@ -1,4 +1,4 @@
-/* fs/tree/read.c — reading: each call is one snapshot. */
+/* fs/tree/read.c — reading: what was applied, as of one moment. What calls back has a snapshot, and no lock. */
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,9 +13,10 @@ static int dangling(int r)
 
 int tree_get(struct tree *tree, uint64_t ino, struct inode *ret_inode)
 {
-    TREE_READ(read);
-    int r = tree_read_start(tree, &read);
-    return r < 0 ? r : rows_get_inode(&read.rows, ino, ret_inode);
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
+    return r < 0 ? r : rows_get_inode(&rows, ino, ret_inode);
 }
 
 static int check_dir(const struct rows *rows, uint64_t ino)
@@ -31,19 +32,20 @@ int tree_lookup(struct tree *tree, uint64_t parent, struct span name, struct ino
 {
     if (name.size > NAME_BYTES_MAX)
         return -ENAMETOOLONG;
-    TREE_READ(read);
-    int r = tree_read_start(tree, &read);
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
     if (r < 0)
         return r;
     struct name_row row;
-    r = rows_get_name(&read.rows, parent, name, &row);
+    r = rows_get_name(&rows, parent, name, &row);
     if (r == -ENOENT) {
-        r = check_dir(&read.rows, parent);
+        r = check_dir(&rows, parent);
         return r < 0 ? r : -ENOENT;
     }
     if (r < 0)
         return r;
-    return dangling(rows_get_inode(&read.rows, row.ino, ret_inode));
+    return dangling(rows_get_inode(&rows, row.ino, ret_inode));
 }
 
 static int copy_out(struct span value, void *buffer, size_t size, size_t *ret_used)
@@ -60,18 +62,19 @@ static int copy_out(struct span value, void *buffer, size_t size, size_t *ret_us
 
 int tree_readlink(struct tree *tree, uint64_t ino, char *buffer, size_t size, size_t *ret_used)
 {
-    TREE_READ(read);
-    int r = tree_read_start(tree, &read);
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
     if (r < 0)
         return r;
     struct inode inode;
-    r = rows_get_inode(&read.rows, ino, &inode);
+    r = rows_get_inode(&rows, ino, &inode);
     if (r < 0)
         return r;
     if (!S_ISLNK(inode.mode))
         return -EINVAL;
     struct span target;
-    r = rows_get_target(&read.rows, ino, &target);
+    r = rows_get_target(&rows, ino, &target);
     return r < 0 ? r : copy_out(target, buffer, size, ret_used);
 }
 
@@ -80,16 +83,17 @@ int tree_getxattr(struct tree *tree, uint64_t ino, struct span name, void *buffe
 {
     if (name.size > XATTR_NAME_BYTES_MAX)
         return -ERANGE;
-    TREE_READ(read);
-    int r = tree_read_start(tree, &read);
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
     if (r < 0)
         return r;
     struct key key = key_named(ino, name);
     struct span value;
-    r = rows_get(&read.rows, DB_XATTRS, &key, &value);
+    r = rows_get(&rows, DB_XATTRS, &key, &value);
     if (r == -ENOENT) {
         struct inode inode;
-        r = rows_get_inode(&read.rows, ino, &inode);
+        r = rows_get_inode(&rows, ino, &inode);
         return r < 0 ? r : -ENODATA;
     }
     return r < 0 ? r : copy_out(value, buffer, size, ret_used);
@@ -116,17 +120,18 @@ static int list_name(void *ctx, struct span key, struct span value UNUSED)
 
 int tree_listxattr(struct tree *tree, uint64_t ino, char *buffer, size_t size, size_t *ret_used)
 {
-    TREE_READ(read);
-    int r = tree_read_start(tree, &read);
+    SCOPED_LOCK(&tree->lock);
+    struct rows rows;
+    int r = tree_rows_locked(tree, &rows);
     if (r < 0)
         return r;
     struct inode inode;
-    r = rows_get_inode(&read.rows, ino, &inode);
+    r = rows_get_inode(&rows, ino, &inode);
     if (r < 0)
         return r;
     struct list_names l = {.buffer = buffer, .size = size};
     struct key from = key_1(ino);
-    r = rows_scan(&read.rows, DB_XATTRS, &from, from.size, list_name, &l);
+    r = rows_scan(&rows, DB_XATTRS, &from, from.size, list_name, &l);
     if (r < 0)
         return r;
     *ret_used = l.used;

@@ -1,4 +1,4 @@
-/* fs/tree/tree.c — the environment: opening, read transactions, batches, copies. */
+/* fs/tree/tree.c — the environment: opening, snapshots, room. */
 #include "fs/tree/tree.h"
 
 #include <errno.h>
@@ -13,33 +13,46 @@
 #define MAP_STEP_BYTES (64ULL << 10) /* a map is whole pages, whatever their size */
 #define RESERVE_PAGES_MIN 96
 #define RESERVE_PAGES_MAX 4096
-#define AHEAD_PAGES 256        /* of the disk's room that the state keeps for itself */
-#define PAGES_PER_DECISION 16  /* more than any change takes, large values apart */
-#define LARGE_VALUE_BYTES 1024 /* past this LMDB may want neighbouring pages */
+#define AHEAD_PAGES (3 * PENDING_PAGES) /* of the disk's room that the state keeps for itself */
 
-/* ---- read transactions ---- */
+/* ---- snapshots ---- */
+
+static MDB_txn *take_idle_locked(struct tree *tree) REQUIRES(tree->lock)
+{
+    return tree->n_idle > 0 ? tree->idle[--tree->n_idle] : NULL;
+}
+
+/* False: there are enough. */
+static bool keep_idle_locked(struct tree *tree, MDB_txn *txn) REQUIRES(tree->lock)
+{
+    if (tree->n_idle == IDLE_MAX)
+        return false;
+    tree->idle[tree->n_idle++] = txn;
+    return true;
+}
+
+/* idle: one to use again, or NULL. */
+static int renew(struct tree *tree, MDB_txn *idle, MDB_txn **ret_txn)
+{
+    int rc = idle ? mdb_txn_renew(idle) : mdb_txn_begin(tree->env, NULL, MDB_RDONLY, &idle);
+    if (rc == 0)
+        *ret_txn = idle;
+    else if (idle)
+        mdb_txn_abort(idle);
+    return rows_error(rc);
+}
 
 int tree_read_begin(struct tree *tree, MDB_txn **ret_txn)
 {
-    MDB_txn *txn = NULL;
+    MDB_txn *idle;
     {
         SCOPED_LOCK(&tree->lock);
-        if (tree->n_idle > 0)
-            txn = tree->idle[--tree->n_idle];
+        int r = writer_settle_locked(tree);
+        if (r < 0)
+            return -EIO;
+        idle = take_idle_locked(tree);
     }
-    if (!txn) {
-        int rc = mdb_txn_begin(tree->env, NULL, MDB_RDONLY, &txn);
-        if (rc != 0)
-            return rows_error(rc);
-    } else {
-        int rc = mdb_txn_renew(txn);
-        if (rc != 0) {
-            mdb_txn_abort(txn);
-            return rows_error(rc);
-        }
-    }
-    *ret_txn = txn;
-    return 0;
+    return renew(tree, idle, ret_txn);
 }
 
 void tree_read_end(struct tree *tree, MDB_txn *txn)
@@ -47,25 +60,10 @@ void tree_read_end(struct tree *tree, MDB_txn *txn)
     mdb_txn_reset(txn);
     {
         SCOPED_LOCK(&tree->lock);
-        if (tree->n_idle < IDLE_MAX) {
-            tree->idle[tree->n_idle++] = txn;
+        if (keep_idle_locked(tree, txn))
             return;
-        }
     }
     mdb_txn_abort(txn);
-}
-
-int tree_writer_view(struct tree *tree, struct tree_read *read, struct rows *ret_rows)
-{
-    if (tree->batch) {
-        *ret_rows = (struct rows){.txn = tree->batch, .dbi = tree->dbi};
-        return 0;
-    }
-    int r = tree_read_start(tree, read);
-    if (r < 0)
-        return r;
-    *ret_rows = read->rows;
-    return 0;
 }
 
 /* ---- opening and closing ---- */
@@ -107,15 +105,14 @@ static int open_databases(struct tree *tree)
     int r = rows_error(rc);
     if (r == 0) {
         struct rows rows = {.txn = txn, .dbi = tree->dbi};
-        r = rows_get_meta(&rows, &tree->current);
+        r = rows_get_meta(&rows, &tree->meta);
         if (r == -ENOENT)
-            r = rows_put_meta(&rows, &tree->current);
+            r = rows_put_meta(&rows, &tree->meta);
     }
     if (r < 0) {
         mdb_txn_abort(txn);
         return r;
     }
-    tree->committed = tree->current;
     return rows_error(mdb_txn_commit(txn));
 }
 
@@ -141,12 +138,16 @@ int tree_open(int dirfd, uint64_t map_bytes, struct tree **ret_tree)
     if (!tree)
         return -ENOMEM;
     mutex_init(&tree->lock, LOCK_leaf);
+    cond_init(&tree->wanted);
+    cond_init(&tree->settled);
     map_bytes = map_bytes ? map_bytes : DEFAULT_MAP_BYTES;
     int r = open_env(tree, dirfd, map_bytes - map_bytes % MAP_STEP_BYTES);
     if (r == 0)
         r = open_databases(tree);
     if (r == 0)
         r = open_sizes(tree);
+    if (r == 0)
+        r = writer_start(tree);
     if (r < 0)
         return r;
     *ret_tree = TAKE(tree);
@@ -157,42 +158,43 @@ void tree_free(struct tree *tree)
 {
     if (!tree)
         return;
-    if (tree->batch)
-        mdb_txn_abort(tree->batch);
+    writer_stop(tree);
     while (tree->n_idle > 0)
         mdb_txn_abort(tree->idle[--tree->n_idle]);
     if (tree->env)
         mdb_env_close(tree->env);
+    cond_done(&tree->wanted);
+    cond_done(&tree->settled);
     mutex_done(&tree->lock);
     free(tree);
 }
 
 /* ---- what is known without a transaction ---- */
 
-static struct tree_meta committed(struct tree *tree)
+static struct tree_meta meta_of(struct tree *tree)
 {
     SCOPED_LOCK(&tree->lock);
-    return tree->committed;
+    return tree->meta;
 }
 
 uint64_t tree_applied(struct tree *tree)
 {
-    return committed(tree).applied;
+    return meta_of(tree).applied;
 }
 
 struct host_id tree_home(struct tree *tree)
 {
-    return committed(tree).home;
+    return meta_of(tree).home;
 }
 
 uint64_t tree_next_ino(struct tree *tree)
 {
-    return committed(tree).next_ino;
+    return meta_of(tree).next_ino;
 }
 
 void tree_usage(struct tree *tree, struct tree_usage *ret_usage)
 {
-    struct tree_meta meta = committed(tree);
+    struct tree_meta meta = meta_of(tree);
     *ret_usage = (struct tree_usage){
         .limit_bytes = meta.limit_bytes,
         .used_bytes = meta.used_bytes,
@@ -222,21 +224,26 @@ static int count_free_pages(MDB_txn *txn, uint64_t *ret_n)
     return 0;
 }
 
-static int count_free(struct tree *tree, uint64_t *ret_n)
+/* Of the last commit: a writing transaction cannot look into its own free pages. Nothing is pending. */
+static int count_free_locked(struct tree *tree, uint64_t *ret_n) REQUIRES(tree->lock)
 {
-    TREE_READ(read); /* of the last commit: a batch cannot look into its own free pages */
-    int r = tree_read_start(tree, &read);
-    return r < 0 ? r : count_free_pages(read.rows.txn, ret_n);
+    MDB_txn *txn;
+    int r = renew(tree, take_idle_locked(tree), &txn);
+    if (r < 0)
+        return r;
+    r = count_free_pages(txn, ret_n);
+    mdb_txn_reset(txn);
+    if (!keep_idle_locked(tree, txn))
+        mdb_txn_abort(txn);
+    return r;
 }
 
 /* A value that wants neighbouring pages: asks LMDB itself, in a transaction that comes to nothing. The same pages are
  * still free when the change is applied: a reader that begins meanwhile sees the last commit and holds none of them. */
-static int try_value(struct tree *tree, size_t value_bytes)
+static int try_value_locked(struct tree *tree, size_t value_bytes) REQUIRES(tree->lock)
 {
-    if (tree->batch)
-        return -ENOSPC; /* one writing transaction at a time */
     MDB_txn *txn;
-    int rc = mdb_txn_begin(tree->env, NULL, 0, &txn);
+    int rc = mdb_txn_begin(tree->env, tree->txn, 0, &txn);
     if (rc != 0)
         return rows_error(rc);
     struct key key = key_1(0);
@@ -247,93 +254,70 @@ static int try_value(struct tree *tree, size_t value_bytes)
     return rows_error(rc);
 }
 
-static int check_free_pages(struct tree *tree, uint64_t n_unused)
+static int check_free_pages_locked(struct tree *tree, uint64_t n_unused) REQUIRES(tree->lock)
 {
     if (tree->n_room_known > 0) {
         tree->n_room_known--;
         return 0;
     }
     uint64_t n_free = 0;
-    int r = count_free(tree, &n_free);
+    int r = count_free_locked(tree, &n_free);
     if (r < 0)
         return r;
     uint64_t n_room = n_free + n_unused;
     if (n_room < tree->reserve_pages)
         return -ENOSPC;
-    tree->n_room_known = (n_room - tree->reserve_pages) / PAGES_PER_DECISION;
+    tree->n_room_known = (n_room - tree->reserve_pages) / PAGES_PER_CHANGE;
     return 0;
 }
 
 int tree_room(struct tree *tree, size_t value_bytes)
 {
-    MDB_envinfo info;
-    int rc = mdb_env_info(tree->env, &info);
-    if (rc != 0)
-        return rows_error(rc);
-    uint64_t n_unused = tree->map_pages - MIN(tree->map_pages, info.me_last_pgno + 1);
+    mutex_assert_held(&tree->lock);
+    uint64_t n_unused = tree->map_pages - MIN(tree->map_pages, tree->last_page + 1);
     uint64_t value_pages = value_bytes / tree->page_bytes + 1;
-    if (n_unused >= tree->reserve_pages + value_pages)
+    if (n_unused >= tree->reserve_pages + PENDING_PAGES + value_pages)
         return 0;
     /* The end of the map was reached before: what is left are pages that were freed. */
-    int r = check_free_pages(tree, n_unused);
+    int r = check_free_pages_locked(tree, n_unused);
     if (r == 0 && value_bytes > LARGE_VALUE_BYTES) {
         tree->n_room_known = 0;
-        r = try_value(tree, value_bytes);
+        r = try_value_locked(tree, value_bytes);
     }
     return r;
 }
 
+static uint64_t used_pages(struct tree *tree)
+{
+    SCOPED_LOCK(&tree->lock);
+    return tree->last_page + 1;
+}
+
+static void note_disk(struct tree *tree, bool is_full)
+{
+    SCOPED_LOCK(&tree->lock);
+    tree->is_disk_full = is_full;
+}
+
 bool tree_has_room(struct tree *tree)
 {
-    MDB_envinfo info;
     int fd;
-    if (mdb_env_info(tree->env, &info) != 0 || mdb_env_get_fd(tree->env, &fd) != 0)
+    if (mdb_env_get_fd(tree->env, &fd) != 0)
         return false;
-    uint64_t used = info.me_last_pgno + 1;
+    uint64_t used = used_pages(tree);
     if (tree->allocated_pages >= used + AHEAD_PAGES / 2)
         return true;
     int e = disk_allocate(fd, FALLOC_FL_KEEP_SIZE, used * tree->page_bytes,
                           AHEAD_PAGES * tree->page_bytes);
-    if (e < 0 && e != -EOPNOTSUPP)
-        return false;
-    tree->allocated_pages = used + AHEAD_PAGES;
-    return true;
-}
-
-/* ---- batches ---- */
-
-int tree_batch_begin(struct tree *tree)
-{
-    CHECK(!tree->batch && tree->batch_error == 0);
-    return rows_error(mdb_txn_begin(tree->env, NULL, 0, &tree->batch));
-}
-
-int tree_batch_commit(struct tree *tree)
-{
-    int r = tree->batch_error;
-    tree->batch_error = 0;
-    if (r < 0)
-        return r;
-    CHECK(tree->batch);
-    r = rows_error(mdb_txn_commit(TAKE(tree->batch)));
-    SCOPED_LOCK(&tree->lock);
-    if (r < 0)
-        tree->current = tree->committed;
-    else
-        tree->committed = tree->current;
-    return r;
-}
-
-void tree_batch_abort(struct tree *tree)
-{
-    tree->batch_error = 0;
-    if (tree->batch)
-        mdb_txn_abort(TAKE(tree->batch));
-    SCOPED_LOCK(&tree->lock);
-    tree->current = tree->committed;
+    bool is_full = e < 0 && e != -EOPNOTSUPP;
+    note_disk(tree, is_full);
+    if (!is_full)
+        tree->allocated_pages = used + AHEAD_PAGES;
+    return !is_full;
 }
 
 int tree_sync(struct tree *tree)
 {
-    return rows_error(mdb_env_sync(tree->env, 1));
+    int r = tree_commit(tree);
+    return r < 0 ? r : rows_error(mdb_env_sync(tree->env, 1));
 }

@@ -6,7 +6,8 @@
  * Directory cookies are the log index of the entry that made the name, so they are stable and never reused in a
  * directory. A rename over a name keeps that name's cookie, one to a new name in the same directory keeps its own, and
  * an exchange keeps both: a reader of the directory meets a name that was there all along exactly once.
- * Reads are consistent snapshots and may run on any thread; tree_decide and tree_apply need the volume's lock.
+ * Reads are consistent snapshots and may run on any thread; tree_decide and tree_apply need the volume's lock. Entries
+ * that are applied one after the other are committed together, by a thread of the tree's own.
  */
 #pragma once
 
@@ -36,7 +37,7 @@ void tree_free(struct tree *tree);
 DEFINE_FREEP(tree, struct tree)
 
 uint64_t
-tree_applied(struct tree *tree); /* index of the last entry that readers see applied; 0: empty */
+tree_applied(struct tree *tree); /* index of the last entry applied, which readers see; 0: empty */
 struct host_id tree_home(struct tree *tree);
 uint64_t tree_next_ino(struct tree *tree); /* inodes from here on have not been made yet */
 void tree_usage(struct tree *tree, struct tree_usage *ret_usage);
@@ -85,10 +86,12 @@ bool tree_has_room(struct tree *tree);
 MUST_USE int tree_decide(struct tree *tree, const struct request *request, int64_t now_ns,
                          struct change *ret_change, struct outcome *ret_outcome);
 
-/* Applies change (index tree_applied() + 1) in one transaction; records its result under its identity.
+/* Applies change (index tree_applied() + 1) and records its result under its identity. Readers see it at once and
+ * whole; a kill may take the last few that were applied out of the state again (the log has them) but no part of one.
  * An index at or below tree_applied() is a no-op that returns the recorded outcome where there is one.
  * *ret_gone: the inode whose content is no longer needed (0: none); *ret_before: the inode as it was before for
- * PUBLISH, OPEN_WRITE and inodes that lost a name. -ENOSPC: the map is full; -EIO, -EBADMSG: state and change do not fit. */
+ * PUBLISH, OPEN_WRITE and inodes that lost a name. -ENOSPC: the map is full; -EIO, -EBADMSG: state and change do not fit;
+ * then the tree has failed: everything is -EIO until it is opened again. */
 struct tree_effect {
     struct outcome outcome;
     uint64_t gone;       /* this inode is no more: its content goes */
@@ -98,12 +101,8 @@ struct tree_effect {
 };
 MUST_USE int tree_apply(struct tree *tree, const struct change *change,
                         struct tree_effect *ret_effect);
-/* Groups what is applied between begin and commit into one transaction (replicas, recovery). Both on one thread.
- * tree_decide sees the batch, readers do not. A tree_apply that fails ends the batch: nothing of it stays, and
- * commit, still to be called, returns that error. */
-MUST_USE int tree_batch_begin(struct tree *tree);
-MUST_USE int tree_batch_commit(struct tree *tree);
-void tree_batch_abort(struct tree *tree); /* instead of commit: nothing of it stays */
+/* Returns when all that was applied is in the state's file, where a kill leaves it. */
+MUST_USE int tree_commit(struct tree *tree);
 
 /* Writes a consistent, compact and synced copy to dirfd/name (made with O_EXCL), and the index it stands at. */
 MUST_USE int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index);

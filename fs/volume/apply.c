@@ -1,5 +1,5 @@
-/* Entries go in in one order: log, tree (one transaction, not yet committed), store, commit. The store's part is
- * idempotent and comes before the commit, so whatever a crash leaves out is done by the replay.
+/* Entries go in in one order: log, store, tree; what the store may lose goes last, once the log is durable. The store's
+ * part is idempotent and comes before the tree's commit, so whatever a crash leaves out is done by the replay.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -47,46 +47,56 @@ static void supersede(struct volume *volume, uint64_t index, uint64_t ino, uint6
         removals_add(volume, index, ino, version);
 }
 
-/* A host that draws the blocks it lacks asks us for the version it began from: that one must not be lost. */
-static int apply_to_store(struct volume *volume, const struct applied_entry *entry)
+/* What another host publishes takes the place of our own file, which stays as a drawn copy of its version: a host that
+ * draws the blocks it lacks asks us for the one it began from. */
+static bool is_replacing(const struct volume *volume, const struct request *q)
+{
+    return q->kind == REQUEST_PUBLISH && !host_equal(q->identity.host, volume->self);
+}
+
+static int demote(struct volume *volume, const struct change *change)
+{
+    struct inode inode;
+    int error = tree_get(volume->tree, change->ino, &inode);
+    return error < 0 ? error : store_demote(volume->store, change->ino, inode.version);
+}
+
+static void remove_from_store(struct volume *volume, const struct applied_entry *entry)
 {
     const struct change *change = &entry->change;
     const struct request *q = &change->request;
-    int error = 0;
-    if (q->kind == REQUEST_PUBLISH && !host_equal(q->identity.host, volume->self))
-        error = store_demote(volume->store, change->ino, entry->effect.before.version);
-    if (error < 0)
-        return error;
     if (q->kind == REQUEST_PUBLISH && !(q->flags & REQUEST_INCOMPLETE))
         supersede(volume, change->index, change->ino, change->index - 1);
     if (q->kind == REQUEST_KEEP && q->base_version > 0)
         supersede(volume, change->index, change->ino, q->base_version - 1);
     if (entry->effect.gone != 0)
         removals_add(volume, change->index, entry->effect.gone, UINT64_MAX);
-    return 0;
 }
 
-/* Applies changes that are in the log already; entries[i].change is set, effect is filled in. */
+/* A change that is in the log already; entry->change is set, effect is filled in. A demotion is committed with its entry
+ * at once: done again after the file became our own once more, it would name the wrong version. */
+static int apply_locked(struct volume *volume, struct applied_entry *entry)
+{
+    bool is_demotion = is_replacing(volume, &entry->change.request);
+    int error = is_demotion ? demote(volume, &entry->change) : 0;
+    if (error == 0)
+        error = tree_apply(volume->tree, &entry->change, &entry->effect);
+    if (error == 0 && is_demotion)
+        error = tree_commit(volume->tree);
+    if (error == 0)
+        remove_from_store(volume, entry);
+    return error;
+}
+
 static int apply_batch_locked(struct volume *volume, struct applied_entry *entries, size_t n)
 {
-    if (n == 0)
-        return 0;
-    uint64_t index = entries[0].change.index;
-    int error = tree_batch_begin(volume->tree);
-    if (error < 0)
-        return fail(volume, index, "cannot begin", error);
     for (size_t i = 0; i < n; i++) {
-        index = entries[i].change.index;
-        error = tree_apply(volume->tree, &entries[i].change, &entries[i].effect);
-        if (error == 0)
-            error = apply_to_store(volume, &entries[i]);
-        if (error == 0)
-            continue;
-        tree_batch_abort(volume->tree);
-        return fail(volume, index, request_kind_name(entries[i].change.request.kind), error);
+        const struct change *change = &entries[i].change;
+        int error = apply_locked(volume, &entries[i]);
+        if (error < 0)
+            return fail(volume, change->index, request_kind_name(change->request.kind), error);
     }
-    error = tree_batch_commit(volume->tree);
-    return error < 0 ? fail(volume, index, "cannot commit", error) : 0;
+    return 0;
 }
 
 /* ---- a full disk ---- */

@@ -93,7 +93,7 @@ void volume_answered(struct volume *volume, uint64_t session, uint64_t unique);
 MUST_USE int volume_execute(struct volume *volume, const struct request *request,
                             struct outcome *ret_outcome);
 
-/* A replica: entries from the home, in order. Appends, applies in one transaction, tells the watcher. -EINVAL: a gap. */
+/* A replica: entries from the home, in order. Appends, applies, tells the watcher. -EINVAL: a gap. */
 MUST_USE int volume_follow(struct volume *volume, struct span entries, uint64_t *ret_applied);
 
 /* What a mounted session wants to know: a change that did not come from this session's kernel. Called without locks,

@@ -305,7 +305,6 @@ struct run {
     struct tree_fixture home, replica;
     struct model *model;
     uint64_t random;
-    int n_batch; /* entries in the replica's open batch */
     int n_changes, n_refused;
 };
 
@@ -452,10 +451,7 @@ static void send_to_replica(struct run *run, const struct change *change)
     struct change decoded;
     cr_assert_eq(get_change(&r, &decoded), 0, "kind %s", request_kind_name(change->request.kind));
     decoded.index = change->index; /* the log's, not the payload's */
-    if (run->n_batch == 0)
-        cr_assert_eq(tree_batch_begin(run->replica.tree), 0);
     cr_assert_eq(tree_apply(run->replica.tree, &decoded, &run->replica.effect), 0);
-    run->n_batch++;
     cr_assert_eq(
         memcmp(&run->replica.effect.outcome, &run->home.effect.outcome, sizeof(struct outcome)), 0);
     cr_assert_eq(run->replica.effect.gone, run->home.effect.gone);
@@ -463,9 +459,7 @@ static void send_to_replica(struct run *run, const struct change *change)
 
 static void settle_replica(struct run *run)
 {
-    if (run->n_batch > 0)
-        cr_assert_eq(tree_batch_commit(run->replica.tree), 0);
-    run->n_batch = 0;
+    cr_assert_eq(tree_commit(run->replica.tree), 0);
 }
 
 static void step(struct run *run)

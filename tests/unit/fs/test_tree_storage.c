@@ -99,12 +99,11 @@ Test(tree_storage, readdir_while_renaming)
     cr_expect_eq(n, 30);
 }
 
-/* Fills a directory in batches: decided and applied as a replica would in bulk. */
+/* Fills a directory. */
 static void fill(struct tree_fixture *t, uint64_t dir, int n)
 {
     uint64_t index = tree_applied(t->tree);
     char name[16];
-    cr_assert_eq(tree_batch_begin(t->tree), 0);
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "f%08d", i);
         struct request rq = {.kind = REQUEST_MAKE,
@@ -117,7 +116,6 @@ static void fill(struct tree_fixture *t, uint64_t dir, int n)
         change.index = ++index;
         cr_assert_eq(tree_apply(t->tree, &change, &t->effect), 0);
     }
-    cr_assert_eq(tree_batch_commit(t->tree), 0);
     cr_assert_eq(tree_applied(t->tree), index);
 }
 
@@ -143,7 +141,7 @@ Test(tree_storage, large_directory, .timeout = 60)
 
 /* ---- ends and copies ---- */
 
-/* What was applied by a process that ended without closing is there for the next one. */
+/* What was committed by a process that ended without closing is there for the next one, and no part of what was not. */
 Test(tree_storage, survives_the_process)
 {
     struct tree_fixture t __attribute__((cleanup(fixture_done))) = {.dirfd = -1};
@@ -160,7 +158,7 @@ Test(tree_storage, survives_the_process)
             r = make(&t, ROOT_INO, name, S_IFREG);
         }
         MDB_txn *reader; /* a slot that nobody gives back */
-        if (tree_read_begin(t.tree, &reader) != 0 || tree_batch_begin(t.tree) != 0)
+        if (tree_read_begin(t.tree, &reader) != 0)
             _exit(3);
         struct change half = {
             .request = {.kind = REQUEST_UNLINK,
@@ -172,7 +170,7 @@ Test(tree_storage, survives_the_process)
         };
         if (tree_apply(t.tree, &half, &t.effect) != 0)
             _exit(4);
-        _exit(r == 0 ? 0 : 5); /* inside a batch */
+        _exit(r == 0 ? 0 : 5); /* before a commit */
     }
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
@@ -246,44 +244,77 @@ Test(tree_storage, garbage)
     cr_expect_null(t.tree);
 }
 
-/* ---- batches ---- */
+/* ---- what is pending ---- */
 
-/* A batch is seen by readers at its end, or, after a change that does not fit, never. */
-Test(tree_storage, batch)
+static struct change made_as(uint64_t index, const char *name)
 {
-    TREE_FIXTURE(t);
-    struct change change = {
+    return (struct change){
         .request = {.kind = REQUEST_MAKE,
                     .parent = ROOT_INO,
-                    .name = str("f"),
+                    .name = str(name),
                     .mode = S_IFREG,
-                    .identity = {HOST_A, 1, 1}},
-        .index = 2,
-        .ino = 2,
+                    .identity = {HOST_A, 1, index}},
+        .index = index,
+        .ino = index,
     };
-    cr_assert_eq(tree_batch_begin(t.tree), 0);
+}
+
+/* The index that somebody who has nothing but the file would find. */
+static uint64_t index_in_file(struct tree_fixture *t)
+{
+    SCOPED_LOCK(&t->tree->lock);
+    return t->tree->committed;
+}
+
+/* What is applied is read at once, by name and in listings, and is in the file after a few more, or when asked for. */
+Test(tree_storage, pending)
+{
+    TREE_FIXTURE(t);
+    cr_assert_eq(tree_commit(t.tree), 0);
+    cr_assert_eq(index_in_file(&t), 1);
+    struct change change = made_as(2, "f");
     cr_assert_eq(tree_apply(t.tree, &change, &t.effect), 0);
-    cr_expect_eq(lookup(&t, ROOT_INO, "f"), -ENOENT);
-    cr_expect_eq(tree_applied(t.tree), 1);
-    cr_expect_eq(tree_apply(t.tree, &change, &t.effect), 0); /* known inside the batch as well */
-    struct change bad = change;
-    bad.index = 3;
+    cr_expect_eq(lookup(&t, ROOT_INO, "f"), 0);
+    cr_expect_eq(tree_applied(t.tree), 2);
+    cr_expect_eq(index_in_file(&t), 1);
+    cr_expect_eq(tree_apply(t.tree, &change, &t.effect),
+                 0); /* known before it is committed as well */
+    cr_assert_eq(tree_commit(t.tree), 0);
+    cr_expect_eq(index_in_file(&t), 2);
+
+    change = made_as(3, "g");
+    cr_assert_eq(tree_apply(t.tree, &change, &t.effect), 0);
+    struct listing l = {0};
+    list_more(&t, ROOT_INO, &l, 10);
+    cr_expect_eq(l.n, 2);
+
+    char name[16];
+    for (uint64_t i = 4; i < 100; i++) {
+        snprintf(name, sizeof name, "f%d", (int)i);
+        change = made_as(i, name);
+        cr_assert_eq(tree_apply(t.tree, &change, &t.effect), 0);
+        cr_assert_lt(tree_applied(t.tree) - index_in_file(&t), PENDING_MAX);
+    }
+}
+
+/* After a change that does not fit everything is refused; the next opening finds what was committed. */
+Test(tree_storage, misfit)
+{
+    TREE_FIXTURE(t);
+    struct change change = made_as(2, "f"), bad = made_as(3, "f");
+    cr_assert_eq(tree_apply(t.tree, &change, &t.effect), 0);
+    cr_assert_eq(tree_commit(t.tree), 0);
     cr_expect_eq(tree_apply(t.tree, &bad, &t.effect), -EBADMSG);
-    cr_expect_eq(tree_apply(t.tree, &change, &t.effect), -EBADMSG);
-    cr_expect_eq(tree_batch_commit(t.tree), -EBADMSG);
-    cr_expect_eq(tree_applied(t.tree), 1);
-    cr_expect_eq(lookup(&t, ROOT_INO, "f"), -ENOENT);
-
-    cr_assert_eq(tree_batch_begin(t.tree), 0);
-    cr_assert_eq(tree_apply(t.tree, &change, &t.effect), 0);
-    tree_batch_abort(t.tree);
-    cr_expect_eq(lookup(&t, ROOT_INO, "f"), -ENOENT);
-
-    cr_assert_eq(tree_batch_begin(t.tree), 0);
-    cr_assert_eq(tree_apply(t.tree, &change, &t.effect), 0);
-    cr_assert_eq(tree_batch_commit(t.tree), 0);
+    change = made_as(3, "g");
+    cr_expect_eq(tree_apply(t.tree, &change, &t.effect), -EIO);
+    struct inode inode;
+    cr_expect_eq(tree_get(t.tree, ROOT_INO, &inode), -EIO);
+    cr_expect_lt(tree_commit(t.tree), 0);
+    fixture_reopen(&t, SMALL_MAP);
     cr_expect_eq(tree_applied(t.tree), 2);
     cr_expect_eq(lookup(&t, ROOT_INO, "f"), 0);
+    cr_expect_eq(tree_apply(t.tree, &change, &t.effect), 0);
+    cr_expect_eq(lookup(&t, ROOT_INO, "g"), 0);
 }
 
 /* ---- a full map ---- */
@@ -355,9 +386,10 @@ Test(tree_storage, apply_into_full_map, .timeout = 60)
     }
     cr_expect_eq(r, -ENOSPC);
     cr_expect_eq(tree_applied(t.tree), (uint64_t)n + 1);
-    cr_expect_eq(lookup(&t, ROOT_INO, name), -ENOENT);
+    cr_expect_eq(lookup(&t, ROOT_INO, name), -EIO);
     fixture_reopen(&t, 8u << 20);
     cr_expect_eq(tree_applied(t.tree), (uint64_t)n + 1);
+    cr_expect_eq(lookup(&t, ROOT_INO, name), -ENOENT);
     cr_expect_eq(lookup(&t, ROOT_INO, "f0"), 0);
     cr_expect_eq(make(&t, ROOT_INO, name, S_IFREG), 0);
 }

@@ -7,16 +7,16 @@
 #include "tests/unit/fs/volume_fixture.h"
 
 /* The linker sends the volume's calls here (--wrap). */
-int __wrap_tree_batch_commit(struct tree *tree);
-int __real_tree_batch_commit(struct tree *tree);
-static atomic_bool commit_fails;
+int __wrap_tree_apply(struct tree *tree, const struct change *change,
+                      struct tree_effect *ret_effect);
+int __real_tree_apply(struct tree *tree, const struct change *change,
+                      struct tree_effect *ret_effect);
+static atomic_bool apply_fails;
 
-int __wrap_tree_batch_commit(struct tree *tree)
+int __wrap_tree_apply(struct tree *tree, const struct change *change,
+                      struct tree_effect *ret_effect)
 {
-    if (!atomic_load(&commit_fails))
-        return __real_tree_batch_commit(tree);
-    tree_batch_abort(tree);
-    return -EIO;
+    return atomic_load(&apply_fails) ? -EIO : __real_tree_apply(tree, change, ret_effect);
 }
 
 int __wrap_store_demote(struct store *store, uint64_t ino, uint64_t old_version);
@@ -304,9 +304,9 @@ Test(volume, state_fails)
 {
     struct volume *volume = create_and_open();
     make(volume, "a");
-    atomic_store(&commit_fails, true);
+    atomic_store(&apply_fails, true);
     cr_assert_eq(change(volume, make_request("b", S_IFDIR | 0700)).error, -EIO);
-    atomic_store(&commit_fails, false);
+    atomic_store(&apply_fails, false);
     cr_assert_eq(change(volume, make_request("c", S_IFDIR | 0700)).error, -EIO);
     cr_assert_eq(volume_checkpoint(volume, true), -EIO);
     cr_assert(!has(volume, "b"));
