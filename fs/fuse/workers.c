@@ -15,6 +15,8 @@
 #include "proto/base/log.h"
 
 #define WORKERS_FIRST 2
+#define WAITING_MAX 4      /* workers for a request */
+#define PARKED_NS NS_PER_S /* then a worker's buffers go */
 #define REQUEST_BYTES (WORKER_WRITE_MAX + 4096u)
 #define WAKE_AGAIN_NS (10 * NS_PER_MS)
 
@@ -88,11 +90,16 @@ static struct worker *worker_new(struct workers *pool)
 
 static void *worker_main(void *arg);
 
-/* Adds a thread unless there are enough or the pool is stopping: 0 either way. */
+/* Calls a parked thread back, or adds one unless there are enough or the pool is stopping: 0 in any case. */
 static int kernel_workers_add(struct workers *pool)
 {
     SCOPED_LOCK(&pool->lock);
 
+    if (pool->n_parked > pool->n_unpark) {
+        pool->n_unpark++;
+        cond_signal(&pool->unparked);
+        return 0;
+    }
     if (pool->stopping || pool->n >= pool->max)
         return 0;
     struct worker *worker = worker_new(pool);
@@ -107,10 +114,55 @@ static int kernel_workers_add(struct workers *pool)
     return 0;
 }
 
+/* ---- parking ---- */
+
+static void give_memory_back(struct worker *worker)
+{
+    (void)madvise(worker->request.mem, REQUEST_BYTES, MADV_DONTNEED);
+    if (worker->buffer)
+        (void)madvise(worker->buffer, worker->buffer_size, MADV_DONTNEED);
+}
+
+/* True: not called back in time. */
+static bool stay_parked_locked(struct workers *pool, int64_t deadline_ns) REQUIRES(pool->lock)
+{
+    while (pool->n_unpark == 0 && !pool->stopping) {
+        if (!cond_wait_until(&pool->unparked, &pool->lock, deadline_ns))
+            return pool->n_unpark == 0 && !pool->stopping;
+    }
+    return false;
+}
+
+/* True: without its memory. */
+static bool stay_parked(struct worker *worker)
+{
+    struct workers *pool = worker->pool;
+    SCOPED_LOCK(&pool->lock);
+
+    pool->n_parked++;
+    bool is_bare = stay_parked_locked(pool, clock_mono_ns() + PARKED_NS);
+    if (is_bare) {
+        give_memory_back(worker);
+        while (pool->n_unpark == 0 && !pool->stopping)
+            cond_wait(&pool->unparked, &pool->lock);
+    }
+    pool->n_unpark -= MIN(pool->n_unpark, 1u);
+    pool->n_parked--;
+    return is_bare;
+}
+
+static void park(struct worker *worker)
+{
+    if (stay_parked(worker))
+        memset(worker->request.mem, 0, REQUEST_BYTES); /* there before the kernel copies */
+}
+
 static int receive(struct worker *worker)
 {
     struct workers *pool = worker->pool;
 
+    if (atomic_load(&pool->n_idle) >= WAITING_MAX)
+        park(worker);
     atomic_fetch_add(&pool->n_idle, 1);
     atomic_store(&worker->is_waiting, true);
     int r = atomic_load(&pool->stopping)
@@ -186,6 +238,7 @@ int kernel_workers_start(struct workers *pool, struct fuse_session *fuse, struct
     pool->max = MIN(max, WORKERS_MAX);
     mutex_init(&pool->lock, LOCK_leaf);
     cond_init(&pool->changed);
+    cond_init(&pool->unparked);
     for (unsigned i = 0; i < WORKERS_FIRST; i++) {
         int r = kernel_workers_add(pool);
         if (r < 0)
@@ -213,6 +266,7 @@ static void wait_all_done(struct workers *pool)
     SCOPED_LOCK(&pool->lock);
 
     pool->stopping = true;
+    cond_broadcast(&pool->unparked);
     while (!wake_all_locked(pool))
         (void)!cond_wait_until(&pool->changed, &pool->lock, clock_mono_ns() + WAKE_AGAIN_NS);
 }
@@ -228,6 +282,7 @@ void kernel_workers_stop(struct workers *pool)
     }
     pool->n = 0;
     pool->fuse = NULL;
+    cond_done(&pool->unparked);
     cond_done(&pool->changed);
     mutex_done(&pool->lock);
 }

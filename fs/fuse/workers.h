@@ -2,7 +2,9 @@
  *
  * libfuse's own loop hides what we need of a request, its `unique`, so the loop is ours: receive, note the unique,
  * process. Threads are added while all are busy, up to a maximum, and stay. A request that waits for another host
- * holds its thread, so the maximum bounds what one volume can have waiting.
+ * holds its thread, so the maximum bounds what one volume can have waiting. The kernel gives the next request to whoever
+ * waited longest, so a few wait for it and the rest are parked: they come back when all of those are busy, and after
+ * a second give back the memory of their buffers.
  */
 #pragma once
 
@@ -29,6 +31,8 @@ struct workers {
     struct worker *all[WORKERS_MAX]; /* under lock */
     unsigned n;
     struct cond changed; /* one has ended */
+    struct cond unparked;
+    unsigned n_parked, n_unpark; /* under lock; n_unpark: of the parked, so many are called back */
     _Atomic bool stopping;
     _Atomic unsigned n_idle;
 };
