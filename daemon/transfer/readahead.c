@@ -4,10 +4,15 @@
 
 #include "proto/base/check.h"
 
+/* Only what is known to be sequential may come out of order: else a random reader of a file that is not large would find some
+ * earlier access near each of its places. */
 static bool goes_on(const struct ahead_stream *s, const void *key, uint64_t first)
 {
-    return s->key == key && first <= MAX(s->next, s->frontier) &&
-           first + AHEAD_SLACK_BLOCKS >= s->next;
+    if (s->key != key)
+        return false;
+    if (s->window == 0)
+        return first == s->next;
+    return first <= MAX(s->next, s->frontier) && first + AHEAD_SLACK_BLOCKS >= s->next;
 }
 
 static struct ahead_stream *find(struct readahead *r, const void *key, uint64_t first)

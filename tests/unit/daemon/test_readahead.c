@@ -56,6 +56,15 @@ Test(readahead, leaves_random_access_alone)
     }
 }
 
+/* Not even where every place is near one of the accesses that are remembered. */
+Test(readahead, leaves_random_access_of_a_small_file_alone)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 1; i < 200; i++)
+        n += note(&file_a, i * 123 % 200 * 10, 1);
+    cr_assert_leq(n, 199 / 20);
+}
+
 /* The kernel's own threads bring accesses a little out of order. */
 Test(readahead, bears_with_disorder)
 {
