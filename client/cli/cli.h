@@ -49,6 +49,8 @@ MUST_USE int cli_ask(struct cli *cli, json_t *request, link_progress_f *progress
                      json_t **ret_result);
 /* NAME [--force]: asks the daemon for cli->command, whose success is told as "DONE volume 'NAME'". */
 int cli_end_volume(struct cli *cli, int argc, char **argv, const char *done);
+/* NAME and the options of `volume create`, into a request. An exit code. */
+int cli_take_create_options(struct cli *cli, int argc, char **argv, json_t *request);
 /* Prints the JSON document and returns true under --json. */
 bool cli_print_json(const struct cli *cli, const json_t *document);
 static inline void cli_json_free(json_t **object)

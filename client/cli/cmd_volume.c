@@ -48,7 +48,7 @@ static bool parse_owner(char *text, json_t *request)
            json_object_set_new(request, "gid", json_integer(gid)) == 0;
 }
 
-static int take_create_options(struct cli *cli, int argc, char **argv, json_t *request)
+int cli_take_create_options(struct cli *cli, int argc, char **argv, json_t *request)
 {
     static const struct option options[] = {
         {"size", required_argument, NULL, 's'},   {"inodes", required_argument, NULL, 'i'},
@@ -82,7 +82,7 @@ int cmd_volume_create(struct cli *cli, int argc, char **argv)
 {
     AUTO(cli_json_free) json_t *result = NULL;
     json_t *request = json_pack("{s:s}", "command", "volume create");
-    int code = take_create_options(cli, argc, argv, request);
+    int code = cli_take_create_options(cli, argc, argv, request);
     if (code != CLI_OK) {
         json_decref(request);
         return code;

@@ -4,6 +4,8 @@
 # shellcheck disable=SC2016
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=trees.sh
+. "$(dirname "$0")/trees.sh"
 requires git gcc make sqlite3 tar rsync python3 fio stress-ng setfacl getfacl setfattr getfattr
 
 v=/mnt/ow/v
@@ -38,37 +40,15 @@ for mode in wal delete; do
         [[ $(sqlite3 "$1.db" "select count(*), count(distinct writer * 1000 + n) from t") == "200|200" ]]' $mode
 done
 
-# A tree with what archives forget, and a description of it that shows each of these.
-make_tree() {
-    on h1 bash -euo pipefail -c 'mkdir "$1" && cd "$1" && mkdir -m 2750 setgid && mkdir -m 1777 sticky && mkdir empty
-        echo text >plain && ln plain setgid/hard && ln -s ../plain setgid/soft && ln -s nowhere dangling
-        truncate -s 8M sparse && printf middle | dd of=sparse bs=1 seek=4000000 conv=notrunc status=none
-        mkfifo fifo && mknod device c 1 3 && head -c 300000 /dev/urandom >random
-        : >$'"'"'a name\nof two lines'"'"' && : >"-rf" && : >"$(printf "n%.0s" $(seq 255))" && printf x >"ü€"
-        setfacl -m u:games:rw,g:daemon:r plain && setfacl -d -m u:games:rwx,m:rwx setgid
-        setfattr -n user.note -v "a value" plain && setfattr -n user.note -v another sticky
-        touch -d "1969-12-31 23:59:58.123456789 UTC" plain && touch -d "2106-02-08 06:28:17.5 UTC" random
-        touch -h -d "2001-02-03 04:05:06.789 UTC" dangling && chown 1:2 random && chmod 4755 random' make_tree "$1"
-}
-
-describe() {
-    on h1 bash -euo pipefail -c 'cd "$1" && find . -mindepth 1 -printf "%p %y %m %n %U %G %s %T@ %l\n" |
-            grep -v "^\./[^ ]* d" | sort
-        find . -type d -printf "%p %m %U %G\n" | sort
-        find . -type f -print0 | sort -z | xargs -0 sha256sum
-        find . ! -type l -print0 | sort -z | xargs -0 getfacl -np --
-        find . -print0 | sort -z | xargs -0 getfattr -hdm - --' describe "$1"
-}
-
 say "tar, rsync and cp there and back"
-make_tree "$cluster_directory/tree"
-describe "$cluster_directory/tree" >"$cluster_directory/wanted"
+make_tree h1 "$cluster_directory/tree"
+describe h1 "$cluster_directory/tree" >"$cluster_directory/wanted"
 there_and_back() {
     local name=$1 there=$2 back=$3
     on h1 bash -euo pipefail -c "$there" "$name" "$cluster_directory/tree" "$v/$name"
-    describe "$v/$name" | diff "$cluster_directory/wanted" - >&2 || fail "$name: the volume has another tree"
+    describe h1 "$v/$name" | diff "$cluster_directory/wanted" - >&2 || fail "$name: the volume has another tree"
     on h1 bash -euo pipefail -c "$back" "$name" "$v/$name" "$cluster_directory/$name"
-    describe "$cluster_directory/$name" | diff "$cluster_directory/wanted" - >&2 || fail "$name: another tree came back"
+    describe h1 "$cluster_directory/$name" | diff "$cluster_directory/wanted" - >&2 || fail "$name: another tree came back"
 }
 tar='mkdir "$2" && tar -C "$1" --acls --xattrs --xattrs-include="*" -S --format=pax -c . |
     tar -C "$2" --acls --xattrs --xattrs-include="*" --same-owner -p -x'
