@@ -94,7 +94,7 @@ static json_t *volume_json(const struct volume_status *v)
     const struct replica_status *replica = &v->replica;
     return json_pack(
         "{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, "
-        "s:I, s:I, s:I, s:I, s:i, s:s}",
+        "s:I, s:I, s:I, s:I, s:i, s:s, s:b, s:b}",
         "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted", v->is_mounted,
         "kept", v->is_kept, "passthrough", v->has_passthrough, "is_home", replica->is_home,
         "member", replica->is_member, "lease", replica->has_lease, "connected",
@@ -103,7 +103,8 @@ static json_t *volume_json(const struct volume_status *v)
         (int)replica->n_learners, "limit_bytes", (json_int_t)v->usage.limit_bytes, "used_bytes",
         (json_int_t)v->usage.used_bytes, "inodes", (json_int_t)v->usage.n_inodes, "durable",
         (json_int_t)v->durable, "limit_inodes", (json_int_t)v->usage.limit_inodes, "copies",
-        (int)v->usage.copies, "limit_held_by", v->is_image ? "kernel" : "daemon");
+        (int)v->usage.copies, "limit_held_by", v->is_image ? "kernel" : "daemon", "suid",
+        v->usage.is_suid, "dev", v->usage.is_dev);
 }
 
 static json_t *attached_volumes(struct host *host)
@@ -131,6 +132,8 @@ static int run_volume_create(void *ctx, const json_t *arguments, struct control_
         .mode = (uint32_t)number_or(arguments, "mode", VOLUME_MODE) & 07777u,
         .uid = (uint32_t)number_or(arguments, "uid", 0),
         .gid = (uint32_t)number_or(arguments, "gid", 0),
+        .is_suid = flag(arguments, "suid"),
+        .is_dev = flag(arguments, "dev"),
     };
     r = volumes_create(host->volumes, name, &genesis);
     if (r < 0)
@@ -209,6 +212,25 @@ static int run_volume_resize(void *ctx, const json_t *arguments, struct control_
             call, r, "cannot resize volume '%s': more than that is in use: remove files first",
             name);
     return answer_volume(host, call, r, "resize", name, ret_result);
+}
+
+static enum choice choice_of(const json_t *arguments, const char *key)
+{
+    const json_t *value = json_object_get(arguments, key);
+    return json_is_true(value) ? CHOICE_ON : json_is_false(value) ? CHOICE_OFF : CHOICE_AS_IT_IS;
+}
+
+static int run_volume_set(void *ctx, const json_t *arguments, struct control_call *call,
+                          json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    r = volumes_set_effects(host->volumes, name, choice_of(arguments, "suid"),
+                            choice_of(arguments, "dev"));
+    return answer_volume(host, call, r, "set options of", name, ret_result);
 }
 
 static int run_volume_rename(void *ctx, const json_t *arguments, struct control_call *call,
@@ -491,6 +513,7 @@ const struct control_command host_commands[] = {
     {"volume list", run_volume_list},
     {"volume show", run_volume_show},
     {"volume resize", run_volume_resize},
+    {"volume set", run_volume_set},
     {"volume rename", run_volume_rename},
     {"volume remove", run_volume_remove},
     {"attach", run_attach},

@@ -56,7 +56,8 @@ static const struct {
     [REQUEST_KEEP] = {"keep", F_INO | F_BASE, 0},
     [REQUEST_DROP] = {"drop", F_INO, 0},
     [REQUEST_SESSION] = {"session", 0, REQUEST_GOES_ON},
-    [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT, 0},
+    [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT,
+                           REQUEST_SUID | REQUEST_NO_SUID | REQUEST_DEV | REQUEST_NO_DEV},
 };
 
 static bool is_kind(unsigned kind)

@@ -50,7 +50,12 @@ enum request_kind {
     64u /* SETXATTR of an access ACL: by somebody outside the file's group */
 #define REQUEST_NAMELESS                                                                           \
     128u /* MAKE: a file without a name, open on identity.host until DROP or LINK */
-#define REQUEST_FLAGS_ALL 255u
+/* CONFIGURE: whether set-id programs and device files have an effect where the volume is mounted; neither: as it is */
+#define REQUEST_SUID 256u
+#define REQUEST_NO_SUID 512u
+#define REQUEST_DEV 1024u
+#define REQUEST_NO_DEV 2048u
+#define REQUEST_FLAGS_ALL 4095u
 
 /* set of SETATTR */
 #define SET_MODE 1u

@@ -53,7 +53,8 @@ int cli_take_create_options(struct cli *cli, int argc, char **argv, json_t *requ
     static const struct option options[] = {
         {"size", required_argument, NULL, 's'},   {"inodes", required_argument, NULL, 'i'},
         {"copies", required_argument, NULL, 'c'}, {"mode", required_argument, NULL, 'm'},
-        {"owner", required_argument, NULL, 'o'},  {NULL, 0, NULL, 0},
+        {"owner", required_argument, NULL, 'o'},  {"suid", no_argument, NULL, 'u'},
+        {"dev", no_argument, NULL, 'd'},          {NULL, 0, NULL, 0},
     };
     int option;
     json_int_t number;
@@ -66,6 +67,8 @@ int cli_take_create_options(struct cli *cli, int argc, char **argv, json_t *requ
             (void)json_object_set_new(request, "copies", json_integer(number));
         else if (option == 'm' && parse_number(optarg, 8, 07777, &number))
             (void)json_object_set_new(request, "mode", json_integer(number));
+        else if (option == 'u' || option == 'd')
+            (void)json_object_set_new(request, option == 'u' ? "suid" : "dev", json_true());
         else if (option != 'o' || !parse_owner(optarg, request))
             return cli_usage(
                 cli,
@@ -206,6 +209,35 @@ int cmd_volume_resize(struct cli *cli, int argc, char **argv)
         (void)printf("volume '%s' may have %s and %lld inodes\n", cli_text(result, "name"),
                      cli_bytes(cli_number(result, "limit_bytes"), limit),
                      (long long)cli_number(result, "limit_inodes"));
+    return code;
+}
+
+int cmd_volume_set(struct cli *cli, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"suid", no_argument, NULL, 'u'},
+        {"no-suid", no_argument, NULL, 'U'},
+        {"dev", no_argument, NULL, 'd'},
+        {"no-dev", no_argument, NULL, 'D'},
+        {NULL, 0, NULL, 0},
+    };
+    AUTO(cli_json_free) json_t *result = NULL;
+    AUTO(cli_json_free) json_t *request = json_pack("{s:s}", "command", "volume set");
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (!strchr("uUdD", option))
+            return cli_usage(cli, "it takes --suid, --no-suid, --dev and --no-dev");
+        (void)json_object_set_new(request, strchr("uU", option) ? "suid" : "dev",
+                                  json_boolean(strchr("ud", option) != NULL));
+    }
+    if (optind + 1 != argc || json_object_size(request) == 1)
+        return cli_usage(cli, "name one volume, and what to set");
+    (void)json_object_set_new(request, "name", json_string(argv[optind]));
+    int code = cli_ask(cli, json_incref(request), NULL, NULL, &result);
+    if (code == CLI_OK && !cli_print_json(cli, result))
+        (void)printf("volume '%s' will be mounted %s,%s: detach and attach it where it is now\n",
+                     cli_text(result, "name"), cli_flag(result, "suid") ? "suid" : "nosuid",
+                     cli_flag(result, "dev") ? "dev" : "nodev");
     return code;
 }
 

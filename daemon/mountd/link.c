@@ -166,10 +166,10 @@ int mount_link_take(struct mount_link *link, const char *name, struct kept_mount
 }
 
 int mount_link_mount(struct mount_link *link, const char *name, const char *mountpoint,
-                     struct kept_mount **ret_mount)
+                     bool is_suid, bool is_dev, struct kept_mount **ret_mount)
 {
     struct mountd_message request = message(MOUNTD_MOUNT, name, mountpoint);
-    request.flags = MOUNTD_NOSUID | MOUNTD_NODEV;
+    request.flags = (is_suid ? 0 : MOUNTD_NOSUID) | (is_dev ? 0 : MOUNTD_NODEV);
     return ask_for(link, &request, ret_mount);
 }
 

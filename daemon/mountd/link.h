@@ -31,9 +31,9 @@ MUST_USE bool mount_link_wait_up(struct mount_link *link);
 /* A mount that a daemon before has left. -ENOENT: there is none. -ENOTCONN: the link is down. */
 MUST_USE int mount_link_take(struct mount_link *link, const char *name,
                              struct kept_mount **ret_mount);
-/* Mounts. -ENOTCONN, -EEXIST, and what mount(2) says. */
+/* Mounts; set-id programs and device files have an effect where it is said. -ENOTCONN, -EEXIST, and what mount(2) says. */
 MUST_USE int mount_link_mount(struct mount_link *link, const char *name, const char *mountpoint,
-                              struct kept_mount **ret_mount);
+                              bool is_suid, bool is_dev, struct kept_mount **ret_mount);
 /* Its requests are answered from now on. -ENOENT: it was given up meanwhile. */
 MUST_USE int mount_link_serve(struct mount_link *link, struct kept_mount *mount);
 /* Unmounts and frees; while the link is down by itself. -EBUSY unless lazy: it stays. */

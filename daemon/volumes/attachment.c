@@ -246,9 +246,11 @@ static int prepare_mount(struct attachment *attachment)
     struct mount_link *link = attachment->options->mount_link;
     if (attachment->kept)
         return 0;
-    int r =
-        link ? mount_link_mount(link, attachment->name, attachment->mountpoint, &attachment->kept)
-             : -ENOTCONN;
+    struct tree_usage usage;
+    tree_usage(volume_tree(attachment->volume), &usage);
+    int r = link ? mount_link_mount(link, attachment->name, attachment->mountpoint, usage.is_suid,
+                                    usage.is_dev, &attachment->kept)
+                 : -ENOTCONN;
     if (r == 0)
         r = open_ledger(attachment);
     if (r == -ENOTCONN && mkdir(attachment->mountpoint, 0755) < 0 && errno != EEXIST &&

@@ -325,23 +325,18 @@ int volumes_remove(struct volumes *volumes, const char *name, bool is_forced)
     return r;
 }
 
-static int resize_entry(struct volumes *volumes, struct entry *entry, uint64_t limit_bytes,
-                        uint64_t limit_inodes)
+static int configure_entry(struct volumes *volumes, struct entry *entry, struct request *request)
 {
     struct replica_status replica;
     struct tree_usage usage;
     struct outcome outcome;
-    struct request request = {.kind = REQUEST_CONFIGURE,
-                              .flags = REQUEST_DURABLE,
-                              .limit_bytes = limit_bytes,
-                              .limit_inodes = limit_inodes};
     if (!entry->attachment)
         return -ENOENT;
     attachment_replica_status(entry->attachment, &replica);
     if (!replica.is_home)
         return -EREMOTE;
     struct volume *volume = attachment_volume(entry->attachment);
-    int r = volume_change(volume, &request, &outcome);
+    int r = volume_change(volume, request, &outcome);
     if (r < 0)
         return r;
     attachment_balance(entry->attachment);
@@ -349,16 +344,37 @@ static int resize_entry(struct volumes *volumes, struct entry *entry, uint64_t l
     return volumes_announce(volumes, entry->name, usage.limit_bytes);
 }
 
-int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
-                   uint64_t limit_inodes)
+static int configure(struct volumes *volumes, const char *name, struct request *request)
 {
     struct entry *entry;
     int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
     if (r < 0)
         return r;
-    r = resize_entry(volumes, entry, limit_bytes, limit_inodes);
+    r = configure_entry(volumes, entry, request);
     volumes_end(volumes, entry);
     return r;
+}
+
+int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
+                   uint64_t limit_inodes)
+{
+    struct request request = {.kind = REQUEST_CONFIGURE,
+                              .flags = REQUEST_DURABLE,
+                              .limit_bytes = limit_bytes,
+                              .limit_inodes = limit_inodes};
+    return configure(volumes, name, &request);
+}
+
+int volumes_set_effects(struct volumes *volumes, const char *name, enum choice suid,
+                        enum choice dev)
+{
+    struct request request = {
+        .kind = REQUEST_CONFIGURE,
+        .flags = REQUEST_DURABLE | (suid == CHOICE_ON ? REQUEST_SUID : 0) |
+                 (suid == CHOICE_OFF ? REQUEST_NO_SUID : 0) | (dev == CHOICE_ON ? REQUEST_DEV : 0) |
+                 (dev == CHOICE_OFF ? REQUEST_NO_DEV : 0),
+    };
+    return configure(volumes, name, &request);
 }
 
 /* ---- life ---- */

@@ -67,6 +67,14 @@ MUST_USE int volumes_rename(struct volumes *volumes, const char *name, const cha
 /* Sets new limits; 0: as it is. At the home only (-EREMOTE). -EDQUOT: more is in use. */
 MUST_USE int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
                             uint64_t limit_inodes);
+/* Whether set-id programs and device files have an effect, from the next mount on each host. At the home only (-EREMOTE). */
+enum choice {
+    CHOICE_AS_IT_IS,
+    CHOICE_ON,
+    CHOICE_OFF
+};
+MUST_USE int volumes_set_effects(struct volumes *volumes, const char *name, enum choice suid,
+                                 enum choice dev);
 /* Tells all images what may be written to them (session_balance). */
 void volumes_balance(struct volumes *volumes);
 

@@ -156,9 +156,11 @@ static int make_fuse_session(struct session *s)
     char *argv[] = {program, flag, options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 
-    int n = snprintf(
-        options, sizeof options,
-        "fsname=whiskfs:%s,subtype=whiskfs,allow_other,default_permissions,nosuid,nodev", s->name);
+    struct tree_usage usage;
+    tree_usage(volume_tree(s->volume), &usage);
+    int n = snprintf(options, sizeof options,
+                     "fsname=whiskfs:%s,subtype=whiskfs,allow_other,default_permissions,%s,%s",
+                     s->name, usage.is_suid ? "suid" : "nosuid", usage.is_dev ? "dev" : "nodev");
     if (n < 0 || (size_t)n >= sizeof options || strpbrk(s->name, ",\\"))
         return -EINVAL;
     s->fuse = fuse_session_new(&args, &session_ops, sizeof session_ops, s);

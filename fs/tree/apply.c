@@ -186,6 +186,8 @@ static int apply_configure(struct apply *a)
     a->meta.limit_bytes = rq->limit_bytes;
     a->meta.limit_inodes = rq->limit_inodes;
     a->meta.copies = rq->copies;
+    a->meta.is_suid = (rq->flags & REQUEST_SUID) != 0;
+    a->meta.is_dev = (rq->flags & REQUEST_DEV) != 0;
     if (a->meta.next_ino != 0)
         return 0;
     int64_t now = a->change->time_ns;

@@ -227,6 +227,20 @@ static bool is_too_small(uint64_t limit, uint64_t before, uint64_t used)
     return limit != 0 && limit < used && (before == 0 || limit < before);
 }
 
+/* One of two flags, on or off: the entry says which. Off where a new volume is told nothing. */
+static uint32_t decide_switch(uint32_t flags, uint32_t on, uint32_t off, bool is_on)
+{
+    if ((flags & (on | off)) == 0)
+        return flags | (is_on ? on : off);
+    return flags;
+}
+
+static bool is_contradictory(uint32_t flags)
+{
+    return (flags & (REQUEST_SUID | REQUEST_NO_SUID)) == (REQUEST_SUID | REQUEST_NO_SUID) ||
+           (flags & (REQUEST_DEV | REQUEST_NO_DEV)) == (REQUEST_DEV | REQUEST_NO_DEV);
+}
+
 static int decide_reconfigure(const struct decision *d, struct request *made)
 {
     const struct tree_meta *meta = &d->tree->meta;
@@ -246,9 +260,14 @@ static int decide_reconfigure(const struct decision *d, struct request *made)
 static int decide_configure(struct decision *d)
 {
     struct request *made = &d->change->request;
+    const struct tree_meta *meta = &d->tree->meta;
+    if (is_contradictory(made->flags))
+        return -EINVAL;
+    made->flags = decide_switch(made->flags, REQUEST_SUID, REQUEST_NO_SUID, meta->is_suid);
+    made->flags = decide_switch(made->flags, REQUEST_DEV, REQUEST_NO_DEV, meta->is_dev);
     d->change->ino = ROOT_INO;
     made->mode = S_IFDIR | (made->mode & PERMISSIONS);
-    if (d->tree->meta.next_ino != 0)
+    if (meta->next_ino != 0)
         return decide_reconfigure(d, made);
     if (made->copies == 0)
         made->copies = 1;
@@ -292,6 +311,8 @@ static uint32_t useful_flags(const struct request *rq)
         return REQUEST_DURABLE | REQUEST_INCOMPLETE | REQUEST_LAST_CLOSE;
     case REQUEST_SESSION:
         return REQUEST_DURABLE | REQUEST_GOES_ON;
+    case REQUEST_CONFIGURE:
+        return REQUEST_DURABLE | REQUEST_SUID | REQUEST_NO_SUID | REQUEST_DEV | REQUEST_NO_DEV;
     default:
         return REQUEST_DURABLE;
     }

@@ -194,6 +194,9 @@ int rows_scan(const struct rows *rows, enum tree_db db, const struct key *from, 
 
 /* ---- meta ---- */
 
+#define META_SUID 1u
+#define META_DEV 2u
+
 static struct key meta_key(void)
 {
     static const uint8_t state[8] = {0, 0, 0, 's', 't', 'a', 't', 'e'};
@@ -222,6 +225,11 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
     meta.limit_inodes = get_u64(&rd);
     meta.copies = get_u32(&rd);
     meta.home.n = get_u64(&rd);
+    uint32_t effects = reader_finished(&rd) ? 0 : get_u32(&rd); /* older ones say nothing of it */
+    meta.is_suid = effects & META_SUID;
+    meta.is_dev = effects & META_DEV;
+    if (effects & ~(META_SUID | META_DEV))
+        return -EBADMSG;
     if (!reader_finished(&rd))
         return -EBADMSG;
     *ret_meta = meta;
@@ -242,6 +250,7 @@ int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
     put_u64(&w, meta->limit_inodes);
     put_u32(&w, meta->copies);
     put_u64(&w, meta->home.n);
+    put_u32(&w, (meta->is_suid ? META_SUID : 0) | (meta->is_dev ? META_DEV : 0));
     CHECK(!w.bad);
     return rows_put(rows, DB_META, &key, (struct span){bytes, writer_used(&w)});
 }

@@ -1,7 +1,7 @@
 /* fs/tree/rows.h — private to the tree: its sub-databases, and typed access to their rows.
  *
  *     meta     "state" -> format, applied, next_ino, used_bytes, n_inodes, limit_bytes, limit_inodes,
- *             copies, home
+ *             copies, home, whether set-id programs (1) and device files (2) have an effect
  *     inodes   ino -> record; a symlink's target is the record's tail
  *     names    parent, name -> ino, type, cookie
  *     cookies  parent, cookie -> ino, type, name
@@ -53,6 +53,7 @@ struct tree_meta {
     uint64_t limit_inodes; /* 0: none */
     uint32_t copies;       /* hosts that keep each file */
     struct host_id home;
+    bool is_suid, is_dev; /* set-id programs and device files have an effect */
 };
 
 struct name_row {

@@ -201,6 +201,8 @@ void tree_usage(struct tree *tree, struct tree_usage *ret_usage)
         .limit_inodes = meta.limit_inodes,
         .n_inodes = meta.n_inodes,
         .copies = meta.copies,
+        .is_suid = meta.is_suid,
+        .is_dev = meta.is_dev,
     };
 }
 

@@ -28,6 +28,7 @@ struct tree_usage {
     uint64_t limit_bytes, used_bytes; /* used: what published files occupy */
     uint64_t limit_inodes, n_inodes;  /* limit 0: none */
     uint32_t copies;                  /* hosts that are to keep each file */
+    bool is_suid, is_dev;             /* set-id programs, device files have an effect */
 };
 
 /* Opens or makes dirfd/"state". map_bytes bounds the environment's address space; 0: 16 GiB. -EBADMSG: what is there is

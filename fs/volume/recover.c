@@ -271,6 +271,7 @@ static int write_genesis(int newfd, const struct volume_options *options,
         return error;
     struct request configure = {
         .kind = REQUEST_CONFIGURE,
+        .flags = (genesis->is_suid ? REQUEST_SUID : 0) | (genesis->is_dev ? REQUEST_DEV : 0),
         .limit_bytes = genesis->limit_bytes,
         .limit_inodes = genesis->limit_inodes,
         .copies = genesis->copies,

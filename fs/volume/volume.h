@@ -47,6 +47,7 @@ struct volume_genesis {
     uint64_t limit_inodes;   /* 0: none */
     uint32_t copies;         /* 0: 1 */
     uint32_t mode, uid, gid; /* of the root directory */
+    bool is_suid, is_dev;    /* set-id programs, device files have an effect */
 };
 MUST_USE int volume_create(const struct volume_options *options,
                            const struct volume_genesis *genesis);

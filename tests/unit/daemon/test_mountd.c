@@ -236,7 +236,7 @@ Test(mountd, one_daemon_after_the_other)
     cr_assert_eq(mount_link_new(&options, &link), 0);
     cr_assert_eq(mount_link_new(&options, &second), -EBUSY);
     cr_assert_eq(mount_link_take(link, "v", &kept), -ENOENT);
-    cr_assert_eq(mount_link_mount(link, "v", path, &kept), 0);
+    cr_assert_eq(mount_link_mount(link, "v", path, false, false, &kept), 0);
     cr_assert_eq(mount_link_serve(link, kept), 0);
     mount_link_free(link);
     cr_assert_eq(mount_link_new(&options, &link), 0);
@@ -255,7 +255,7 @@ Test(mountd, is_given_mounts_back)
     struct kept_mount *kept;
     pthread_t thread = start_server();
     cr_assert_eq(mount_link_new(&options, &link), 0);
-    cr_assert_eq(mount_link_mount(link, "v", path, &kept), 0);
+    cr_assert_eq(mount_link_mount(link, "v", path, false, false, &kept), 0);
     cr_assert_eq(mount_link_serve(link, kept), 0);
     stop_server(thread);
     wait_link(link, false);

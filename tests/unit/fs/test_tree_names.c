@@ -36,6 +36,31 @@ Test(tree_names, configure_again)
     cr_expect_eq(usage.copies, 2);
 }
 
+/* Off unless it is said, and one at a time. */
+Test(tree_names, configure_effects)
+{
+    static const struct {
+        uint32_t flags;
+        bool is_suid, is_dev;
+    } steps[] = {
+        {REQUEST_SUID, true, false},    {0, true, false},
+        {REQUEST_DEV, true, true},      {REQUEST_NO_SUID | REQUEST_DEV, false, true},
+        {REQUEST_NO_DEV, false, false},
+    };
+    TREE_FIXTURE(t);
+    struct tree_usage usage;
+    tree_usage(t.tree, &usage);
+    cr_expect(!usage.is_suid && !usage.is_dev);
+    for (size_t i = 0; i < N_ELEMENTS(steps); i++) {
+        cr_expect_eq(ASK(&t, CONFIGURE, .flags = steps[i].flags), 0);
+        tree_usage(t.tree, &usage);
+        cr_expect_eq(usage.is_suid, steps[i].is_suid, "step %zu", i);
+        cr_expect_eq(usage.is_dev, steps[i].is_dev, "step %zu", i);
+    }
+    cr_expect_eq(ASK(&t, CONFIGURE, .flags = REQUEST_DEV | REQUEST_NO_DEV), -EINVAL);
+    cr_expect_eq(ASK(&t, CONFIGURE, .flags = REQUEST_SUID | REQUEST_NO_SUID), -EINVAL);
+}
+
 /* A new file belongs to who asked, its content to the host that asked. */
 Test(tree_names, make_file)
 {
