@@ -234,17 +234,10 @@ int call_node(struct call *c, struct node **ret_node)
 /* What was unlinked while the kernel still knows it. */
 static int remembered(struct node *node, struct inode *ret_inode)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
-    *ret_inode = node->last;
-    ret_inode->nlink = 0;
+    *ret_inode = node_remembered_locked(node);
     return 0;
-}
-
-static void remember(struct node *node, const struct inode *inode)
-{
-    SCOPED_LOCK(&node->lock);
-    node->last = *inode;
 }
 
 int call_inode(struct call *c, struct node *node, struct inode *ret_inode)
@@ -259,7 +252,7 @@ int call_inode(struct call *c, struct node *node, struct inode *ret_inode)
     if (node)
         live_overlay(c->session, node, &inode);
     if (node)
-        remember(node, &inode);
+        node_shown(node, &inode);
     *ret_inode = inode;
     return 0;
 }

@@ -36,7 +36,7 @@ static struct timespec omit_or(bool omit, int64_t ns)
 /* An inode that is gone has nothing to publish and nobody to publish to. */
 static bool is_gone(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
     return node->gone;
 }
 
@@ -44,7 +44,7 @@ static bool is_gone(struct node *node)
 
 static bool is_at(struct session *s, struct node *node, const struct inode *inode)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (node->stale)
         return false;
@@ -57,7 +57,7 @@ static bool is_at(struct session *s, struct node *node, const struct inode *inod
 
 static void set_content(struct node *node, struct content *content)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
     node->content = content;
 }
 
@@ -128,7 +128,7 @@ void live_unuse(struct node *node)
 {
     struct content *content = NULL;
     {
-        SCOPED_LOCK(&node->lock);
+        SCOPED_LOCK(node->lock);
         if (node->n_open == 0 && !node->writing)
             content = TAKE(node->content);
     }
@@ -147,7 +147,7 @@ static bool is_fresh(const struct stat *st)
 /* What the backing file looks like while everything in it is published. */
 static void set_sample(struct node *node, const struct stat *st, bool fresh)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     node->sample_size = (uint64_t)st->st_size;
     node->sample_mtime_ns = ns_of(st->st_mtim);
@@ -192,7 +192,7 @@ static int begin_writing(struct session *s, struct node *node, const struct inod
     if (r < 0)
         return r;
     {
-        SCOPED_LOCK(&node->lock);
+        SCOPED_LOCK(node->lock);
         node->writing = true;
     }
     quota_join(&s->quota, node, inode->occupied);
@@ -227,7 +227,7 @@ void live_resume(struct session *s, struct node *node, const struct inode *inode
     set_sample(node, &st, true);
     node->undurable = true;
     {
-        SCOPED_LOCK(&node->lock);
+        SCOPED_LOCK(node->lock);
         node->writing = true;
         node->dirty = is_dirty;
     }
@@ -332,7 +332,7 @@ static uint64_t base_version(struct session *s, struct node *node)
 {
     struct inode inode;
     bool is_ours = tree_get(s->tree, node->ino, &inode) == 0 && host_equal(inode.keeper, s->self);
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (is_ours && node->writing)
         set_version_locked(node, inode.version);
@@ -353,7 +353,7 @@ static void published(struct session *s, struct node *node, const struct stat *s
                       const struct outcome *outcome, uint64_t occupied)
 {
     {
-        SCOPED_LOCK(&node->lock);
+        SCOPED_LOCK(node->lock);
         set_version_locked(node, outcome->index);
     }
     node_note_dirty(node);
@@ -461,7 +461,7 @@ int live_end_write(struct session *s, struct node *node)
 void live_abandon(struct session *s, struct node *node)
 {
     quota_leave(&s->quota, node);
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
     node->writing = false;
 }
 
@@ -531,7 +531,7 @@ static void overlay_backing(const struct node *node, struct inode *inode)
 
 void live_overlay(struct session *s, struct node *node, struct inode *inode)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (!S_ISREG(inode->mode))
         return;
@@ -540,5 +540,5 @@ void live_overlay(struct session *s, struct node *node, struct inode *inode)
     if (node->writing || (node->content && (node->stale || node->gone)))
         overlay_backing(node, inode);
     if (node->stale)
-        inode->mtime_ns = node->last.mtime_ns;
+        inode->mtime_ns = node->mtime_ns;
 }

@@ -6,18 +6,28 @@
 
 #define GENERATIONS (1u << (64 - INO_BITS))
 
-static struct node *node_new(struct id_entry *entry, uint32_t generation, const struct inode *inode)
+static void note_shown(struct node *node, const struct inode *inode)
 {
+    node->mode = inode->mode;
+    node->uid = inode->uid;
+    node->gid = inode->gid;
+    node->mtime_ns = inode->mtime_ns;
+}
+
+static struct node *node_new(struct node_table *table, struct id_entry *entry, uint32_t generation,
+                             const struct inode *inode)
+{
+    struct latch *latch = &table->latches[entry->ino % LATCHES];
     struct node *node = calloc(1, sizeof *node);
     if (!node)
         return NULL;
     node->id = entry->ino | (uint64_t)generation << INO_BITS;
     node->ino = entry->ino;
     node->entry = entry;
-    node->last = *inode;
+    note_shown(node, inode);
     node->version = inode->version;
-    mutex_init(&node->lock, LOCK_node);
-    cond_init(&node->idle);
+    node->lock = &latch->lock;
+    node->idle = &latch->idle;
     list_init(&node->in_entry);
     list_init(&node->in_writers);
     list_init(&node->in_closer);
@@ -31,16 +41,8 @@ static void node_free(struct node *node)
           list_empty(&node->handles));
     if (node->content)
         content_put(node->content);
-    cond_done(&node->idle);
-    mutex_done(&node->lock);
+    free(node->last);
     free(node);
-}
-
-static struct node *find_locked(struct node_table *table, uint64_t id)
-{
-    struct node *node = NULL;
-    HASH_FIND(hh, table->by_id, &id, sizeof id, node);
-    return node;
 }
 
 static struct id_entry *find_entry_locked(struct node_table *table, uint64_t ino)
@@ -48,6 +50,19 @@ static struct id_entry *find_entry_locked(struct node_table *table, uint64_t ino
     struct id_entry *entry = NULL;
     HASH_FIND(hh, table->by_ino, &ino, sizeof ino, entry);
     return entry;
+}
+
+static struct node *find_locked(struct node_table *table, uint64_t id)
+{
+    struct id_entry *entry = find_entry_locked(table, id_ino(id));
+    if (!entry)
+        return NULL;
+    list_for_each(node, &entry->nodes, struct node, in_entry)
+    {
+        if (node->id == id)
+            return node;
+    }
+    return NULL;
 }
 
 static void drop_empty_entry_locked(struct node_table *table, struct id_entry *entry)
@@ -62,7 +77,6 @@ static void remove_locked(struct node_table *table, struct node *node)
 {
     struct id_entry *entry = node->entry;
 
-    HASH_DEL(table->by_id, node);
     list_remove(&node->in_entry);
     table->n_nodes--;
     if (entry->current == node)
@@ -81,7 +95,7 @@ static void maybe_remove_locked(struct node_table *table, struct node *node)
  * its number is in the tree a moment before it is in the node. */
 static bool is_current(struct node_table *table, struct node *node, const struct inode *inode)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (!S_ISREG(inode->mode))
         return true;
@@ -121,11 +135,10 @@ static struct id_entry *entry_new_locked(struct node_table *table, uint64_t ino)
 static struct node *add_locked(struct node_table *table, struct id_entry *entry,
                                uint32_t generation, const struct inode *inode)
 {
-    struct node *node = node_new(entry, generation, inode);
+    struct node *node = node_new(table, entry, generation, inode);
     if (!node)
         return NULL;
     node->pages_stale = table->is_resumed && is_file(inode);
-    HASH_ADD(hh, table->by_id, id, sizeof node->id, node);
     list_append(&entry->nodes, &node->in_entry);
     table->n_nodes++;
     return node;
@@ -245,7 +258,7 @@ void node_hold(struct node_table *table, uint64_t ino)
 
 void node_note_dirty(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (!node->record)
         return;
@@ -288,10 +301,10 @@ void node_put(struct node_table *table, struct node *node)
 
 int node_claim(struct node *node, int64_t deadline_ns)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     while (node->busy) {
-        if (!cond_wait_until(&node->idle, &node->lock, deadline_ns) && node->busy)
+        if (!cond_wait_until(node->idle, node->lock, deadline_ns) && node->busy)
             return -ETIMEDOUT;
     }
     node->busy = true;
@@ -300,11 +313,11 @@ int node_claim(struct node *node, int64_t deadline_ns)
 
 void node_unclaim(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     CHECK(node->busy);
     node->busy = false;
-    cond_signal(&node->idle);
+    cond_broadcast(node->idle); /* who waits for another node of the latch looks again */
 }
 
 void node_opening(struct node_table *table, struct node *node)
@@ -337,12 +350,51 @@ bool node_is_open(struct node_table *table, uint64_t ino)
     return entry && entry->n_open > 0;
 }
 
-static void mark_unlinked(struct node *node)
+void node_shown(struct node *node, const struct inode *inode)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
+
+    note_shown(node, inode);
+    if (node->last)
+        *node->last = *inode;
+}
+
+struct inode node_remembered_locked(const struct node *node)
+{
+    struct inode inode = {.ino = node->ino,
+                          .mode = node->mode,
+                          .uid = node->uid,
+                          .gid = node->gid,
+                          .mtime_ns = node->mtime_ns};
+    if (node->last)
+        inode = *node->last;
+    else if (node->record)
+        inode = node->record->last;
+    inode.nlink = 0;
+    return inode;
+}
+
+struct inode *node_remember_locked(struct node *node)
+{
+    if (node->last)
+        return node->last;
+    struct inode inode = node_remembered_locked(node);
+    node->last = malloc(sizeof *node->last);
+    if (node->last)
+        *node->last = inode;
+    return node->last;
+}
+
+static void mark_unlinked(struct node *node, const struct inode *before)
+{
+    SCOPED_LOCK(node->lock);
 
     node->gone = true;
-    node->last.nlink = 0;
+    struct inode *last = node_remember_locked(node);
+    if (!last || before->mode == 0)
+        return;
+    *last = *before;
+    last->nlink = 0;
 }
 
 static void mark_stale_locked(struct node *node)
@@ -352,14 +404,14 @@ static void mark_stale_locked(struct node *node)
         atomic_fetch_or(&node->record->flags, LEDGER_STALE);
 }
 
-bool node_unlinked(struct node_table *table, uint64_t ino, bool held)
+bool node_unlinked(struct node_table *table, const struct inode *before, bool held)
 {
     SCOPED_LOCK(&table->lock);
 
-    struct id_entry *entry = find_entry_locked(table, ino);
+    struct id_entry *entry = find_entry_locked(table, before->ino);
     if (!entry)
         return held;
-    list_for_each(node, &entry->nodes, struct node, in_entry) mark_unlinked(node);
+    list_for_each(node, &entry->nodes, struct node, in_entry) mark_unlinked(node, before);
     if (entry->n_open == 0)
         return held;
     entry->held = entry->held || held;
@@ -368,7 +420,7 @@ bool node_unlinked(struct node_table *table, uint64_t ino, bool held)
 
 static void mark_linked(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
     node->gone = false;
 }
 
@@ -385,7 +437,7 @@ void node_linked(struct node_table *table, uint64_t ino)
 
 static void mark_published(struct node *node, uint64_t version, bool elsewhere)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (elsewhere)
         mark_stale_locked(node);
@@ -428,19 +480,30 @@ int node_all_ids(struct node_table *table, uint64_t **ret_ids, size_t *ret_n_ids
     uint64_t *ids = calloc(table->n_nodes + 1, sizeof *ids);
     if (!ids)
         return -ENOMEM;
-    for (struct node *node = table->by_id; node; node = node->hh.next)
-        ids[n++] = node->id;
+    for (struct id_entry *entry = table->by_ino; entry; entry = entry->hh.next)
+        list_for_each(node, &entry->nodes, struct node, in_entry) ids[n++] = node->id;
     *ret_ids = ids;
     *ret_n_ids = n;
     return 0;
+}
+
+static struct node *any_open(const struct id_entry *entry)
+{
+    list_for_each(node, &entry->nodes, struct node, in_entry)
+    {
+        if (node->n_open > 0 || node->writing)
+            return node;
+    }
+    return NULL;
 }
 
 struct node *node_any_open(struct node_table *table)
 {
     SCOPED_LOCK(&table->lock);
 
-    for (struct node *node = table->by_id; node; node = node->hh.next) {
-        if (node->n_open == 0 && !node->writing)
+    for (struct id_entry *entry = table->by_ino; entry; entry = entry->hh.next) {
+        struct node *node = any_open(entry);
+        if (!node)
             continue;
         node->refs++;
         return node;
@@ -455,17 +518,35 @@ int node_table_init(struct node_table *table, struct host_id self)
 
     table->self = self;
     mutex_init(&table->lock, LOCK_nodes);
+    for (size_t i = 0; i < LATCHES; i++) {
+        mutex_init(&table->latches[i].lock, LOCK_node);
+        cond_init(&table->latches[i].idle);
+    }
     return node_enter(table, &root, &id);
+}
+
+/* The entry goes with its last node. */
+static void remove_all_locked(struct node_table *table, struct id_entry *entry)
+{
+    for (bool is_last = false; !is_last;) {
+        struct node *node = list_first(&entry->nodes, struct node, in_entry);
+        is_last = node->in_entry.next == node->in_entry.prev;
+        remove_locked(table, node);
+    }
 }
 
 void node_table_done(struct node_table *table)
 {
     {
         SCOPED_LOCK(&table->lock);
-        for (struct node *node = table->by_id, *next; node; node = next) {
-            next = node->hh.next;
-            remove_locked(table, node);
+        for (struct id_entry *entry = table->by_ino, *next; entry; entry = next) {
+            next = entry->hh.next;
+            remove_all_locked(table, entry);
         }
+    }
+    for (size_t i = 0; i < LATCHES; i++) {
+        cond_done(&table->latches[i].idle);
+        mutex_done(&table->latches[i].lock);
     }
     mutex_done(&table->lock);
 }

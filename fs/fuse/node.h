@@ -8,7 +8,10 @@
  * Old descriptors go on with the old node and its content. A node lives while the kernel counts lookups of it or a
  * call or handle pins it.
  *
- * Locks: the table's lock for counts and both hash tables; a node's own for its state. What must not run twice at a
+ * There are as many nodes as files that the kernel knows, so they are small: nodes share a few locks, and one that is
+ * found by its inode's entry is in no table of its own.
+ *
+ * Locks: the table's lock for counts and the hash table; a node's for its state. What must not run twice at a
  * time on one node and may wait (open, close, publish, truncate) holds the node's claim, which is no lock: nothing
  * that answers it ever needs the claim.
  */
@@ -50,17 +53,18 @@ struct node {
     uint64_t nlookup;
     unsigned refs; /* calls and handles */
     struct list in_entry;
-    UT_hash_handle hh;
 
-    struct mutex lock;
-    struct cond idle;
+    struct mutex *lock; /* a latch's */
+    struct cond *idle;
     /* under lock */
-    bool busy;        /* claimed */
-    bool stale;       /* a newer version was published elsewhere */
-    bool gone;        /* not in the tree any more: last answers */
-    bool writing;     /* this host is the writer: size and times are the backing file's */
-    uint64_t version; /* of the content, as this generation last published or found it */
-    struct inode last;
+    bool busy;          /* claimed */
+    bool stale;         /* a newer version was published elsewhere */
+    bool gone;          /* not in the tree any more: what is remembered answers */
+    bool writing;       /* this host is the writer: size and times are the backing file's */
+    uint64_t version;   /* of the content, as this generation last published or found it */
+    struct inode *last; /* what is gone, as it was; or NULL */
+    uint32_t mode, uid, gid;
+    int64_t mtime_ns; /* as last shown, and so is the line above; a stale version keeps it */
     struct ledger_slot *record; /* while it is open: what the next daemon will find; or NULL */
 
     /* changed under claim and lock, so either suffices for reading */
@@ -90,10 +94,18 @@ struct node {
     bool is_publishing;
 };
 
+#define LATCHES 64
+
+/* The lock of every node whose inode number falls on it. No thread holds those of two nodes. */
+struct latch {
+    struct mutex lock;
+    struct cond idle;
+};
+
 struct node_table {
     struct mutex lock;
-    struct node *by_id;
     struct id_entry *by_ino;
+    struct latch latches[LATCHES];
     struct host_id self;
     uint64_t n_nodes;
     bool is_resumed; /* the kernel knows ids, and has pages, from a daemon before; fixed */
@@ -144,9 +156,15 @@ void node_opening(struct node_table *table, struct node *node);
 MUST_USE bool node_closed(struct node_table *table, struct node *node);
 MUST_USE bool node_is_open(struct node_table *table, uint64_t ino);
 
-/* This inode lost its last name: the nodes answer from what they remember. held: it stays in the tree until DROP.
+/* This inode, as it was before (mode 0: not known), lost its last name: the nodes answer from what they remember. held: it stays in the tree until DROP.
  * True: it was closed meanwhile, and the caller sends the DROP. */
-MUST_USE bool node_unlinked(struct node_table *table, uint64_t ino, bool held);
+MUST_USE bool node_unlinked(struct node_table *table, const struct inode *before, bool held);
+/* The inode as it was last known, without a name. */
+struct inode node_remembered_locked(const struct node *node) REQUIRES(node->lock);
+/* The same, to be changed. NULL: no memory. */
+struct inode *node_remember_locked(struct node *node) REQUIRES(node->lock);
+/* The inode as it is shown now. */
+void node_shown(struct node *node, const struct inode *inode);
 /* The inode is open here and ends with a DROP: it was made without a name, or a daemon before said so. */
 void node_hold(struct node_table *table, uint64_t ino);
 /* It got a name: there is nothing to drop any more. */

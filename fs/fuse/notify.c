@@ -78,10 +78,12 @@ static void note_content(struct session *s, const struct change *change)
 /* An inode that another host removed; what this host has open of it goes on. */
 static void note_gone(struct session *s, const struct tree_effect *effect)
 {
-    uint64_t ino = effect->gone != 0 ? effect->gone : effect->before.ino;
+    struct inode before = effect->before;
 
+    if (effect->gone != 0 && effect->gone != before.ino)
+        before = (struct inode){.ino = effect->gone};
     if (effect->gone != 0 || (effect->before.ino != 0 && effect->after.ino == 0))
-        (void)!node_unlinked(&s->nodes, ino, false);
+        (void)!node_unlinked(&s->nodes, &before, false);
 }
 
 static void changed(struct volume_watcher *watcher, const struct change *change,

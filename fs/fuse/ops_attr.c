@@ -257,16 +257,19 @@ static int set_backing_times(struct call *c, struct node *node, const struct req
 
 static int set_remembered(struct node *node, const struct request *request)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (!node->gone)
         return -ENOENT;
+    struct inode *last = node_remember_locked(node);
+    if (!last)
+        return -ENOMEM;
     if (request->set & SET_MODE)
-        node->last.mode = (node->last.mode & S_IFMT) | request->mode;
+        last->mode = (last->mode & S_IFMT) | request->mode;
     if (request->set & SET_UID)
-        node->last.uid = request->uid;
+        last->uid = request->uid;
     if (request->set & SET_GID)
-        node->last.gid = request->gid;
+        last->gid = request->gid;
     return 0;
 }
 

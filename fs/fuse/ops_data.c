@@ -193,7 +193,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t l
  * make it. */
 static bool may_have_stores(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     if (node->n_passthrough > 0)
         return false;

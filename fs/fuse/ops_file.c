@@ -204,7 +204,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 static struct handle *first_handle(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
     return list_empty(&node->handles) ? NULL : list_first(&node->handles, struct handle, in_node);
 }
 
@@ -392,9 +392,12 @@ static bool is_created_already(struct call *c, struct fuse_file_info *fi)
 
     if (!is_open_already(c, fi, &node))
         return false;
+    struct inode inode;
     node_relookup(&c->session->nodes, node);
-    const struct inode inode = node->last;
-    reply_created(c, node, &inode, false, fi);
+    if (call_inode(c, node, &inode) == 0)
+        reply_created(c, node, &inode, false, fi);
+    else
+        call_error(c, -EIO);
     node_put(&c->session->nodes, node);
     return true;
 }

@@ -164,13 +164,13 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
 
 /* ---- removing and moving ---- */
 
-/* The inode behind a name that is about to lose it; 0 if there is none. */
-static uint64_t target_of(struct call *c, uint64_t parent, const char *name)
+/* The inode behind a name that is about to lose it; number 0 if there is none. */
+static struct inode target_of(struct call *c, uint64_t parent, const char *name)
 {
     struct inode inode;
 
-    return tree_lookup(c->session->tree, id_ino(parent), name_span(name), &inode) == 0 ? inode.ino
-                                                                                       : 0;
+    int r = tree_lookup(c->session->tree, id_ino(parent), name_span(name), &inode);
+    return r == 0 ? inode : (struct inode){.ino = 0};
 }
 
 static void drop(struct session *s, uint64_t ino)
@@ -182,25 +182,25 @@ static void drop(struct session *s, uint64_t ino)
         return; /* the next session of this host ends it */
 }
 
-/* After a name of ino went: what is open of it goes on without the tree. */
-static void note_unlinked(struct session *s, uint64_t ino, bool held)
+/* After a name of what before was went: what is open of it goes on without the tree. */
+static void note_unlinked(struct session *s, const struct inode *before, bool held)
 {
     struct inode inode;
 
-    if (ino == 0)
+    if (before->ino == 0)
         return;
-    int r = tree_get(s->tree, ino, &inode);
+    int r = tree_get(s->tree, before->ino, &inode);
     if (r == 0 && inode.nlink > 0)
         return;
-    if (node_unlinked(&s->nodes, ino, held && r == 0))
-        drop(s, ino);
+    if (node_unlinked(&s->nodes, before, held && r == 0))
+        drop(s, before->ino);
 }
 
 static void remove_name(struct call *c, enum request_kind kind)
 {
     struct session *s = c->session;
-    uint64_t ino = target_of(c, c->id, c->name);
-    bool held = kind == REQUEST_UNLINK && ino != 0 && node_is_open(&s->nodes, ino);
+    struct inode loses = target_of(c, c->id, c->name);
+    bool held = kind == REQUEST_UNLINK && loses.ino != 0 && node_is_open(&s->nodes, loses.ino);
     struct request request = {.kind = kind,
                               .flags = held ? REQUEST_HOLD : 0,
                               .parent = id_ino(c->id),
@@ -209,7 +209,7 @@ static void remove_name(struct call *c, enum request_kind kind)
 
     int r = call_change(c, &request, &outcome);
     if (r == 0)
-        note_unlinked(s, ino, held);
+        note_unlinked(s, &loses, held);
     call_error(c, r);
 }
 
@@ -232,8 +232,10 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 static int rename_to(struct call *c, uint64_t new_parent, const char *new_name, unsigned flags)
 {
     struct session *s = c->session;
-    uint64_t loses = flags & RENAME_EXCHANGE ? 0 : target_of(c, new_parent, new_name);
-    bool held = loses != 0 && node_is_open(&s->nodes, loses);
+    struct inode loses = {.ino = 0};
+    if (!(flags & RENAME_EXCHANGE))
+        loses = target_of(c, new_parent, new_name);
+    bool held = loses.ino != 0 && node_is_open(&s->nodes, loses.ino);
     struct request request = {.kind = REQUEST_RENAME,
                               .flags = held ? REQUEST_HOLD : 0,
                               .parent = id_ino(c->id),
@@ -249,7 +251,7 @@ static int rename_to(struct call *c, uint64_t new_parent, const char *new_name, 
     if (r == 0)
         r = call_change(c, &request, &outcome);
     if (r == 0)
-        note_unlinked(s, loses, held);
+        note_unlinked(s, &loses, held);
     return r;
 }
 

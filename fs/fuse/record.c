@@ -5,7 +5,7 @@
 
 void handle_count(struct node *node, struct handle *h)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     node->n_open++;
     node->n_write += h->write;
@@ -16,7 +16,7 @@ void handle_count(struct node *node, struct handle *h)
 
 void handle_uncount(struct node *node, struct handle *h)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     list_remove(&h->in_node);
     node->n_open--;
@@ -27,7 +27,7 @@ void handle_uncount(struct node *node, struct handle *h)
 
 static void set_record(struct node *node, struct ledger_slot *slot)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     node->record = slot;
     if (slot && node->stale)
@@ -39,10 +39,10 @@ static void fill_node(struct session *s, struct node *node, struct ledger_slot *
 {
     struct inode inode;
     bool is_there = tree_get(s->tree, node->ino, &inode) == 0;
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     slot->id = node->id;
-    slot->last = is_there ? inode : node->last;
+    slot->last = is_there ? inode : node_remembered_locked(node);
     atomic_store(&slot->version, node->version);
     if (node->dirty)
         atomic_fetch_or(&slot->flags, LEDGER_DIRTY);
@@ -124,26 +124,16 @@ void record_drop_backing(struct session *s, struct node *node)
 
 /* ---- leaving ---- */
 
-static struct handle *take_handle(struct node *node)
-{
-    SCOPED_LOCK(&node->lock);
-
-    if (list_empty(&node->handles))
-        return NULL;
-    struct handle *h = list_first(&node->handles, struct handle, in_node);
-    list_remove(&h->in_node);
-    return h;
-}
-
 static void leave_node(struct session *s, struct node *node)
 {
-    struct handle *h;
-
-    while ((h = take_handle(node)))
-        free(h);
     quota_leave(&s->quota, node);
     set_record(node, NULL);
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
+    list_for_each(h, &node->handles, struct handle, in_node)
+    {
+        list_remove(&h->in_node);
+        free(h);
+    }
     node->n_open = 0;
     node->writing = false;
 }

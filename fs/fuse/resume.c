@@ -53,7 +53,7 @@ static void take_content(struct session *s, struct node *node, const struct inod
             "cannot go on with an open file: its content was replaced while no daemon ran: %s "
             "(reads of it are errors until it is opened again) volume=%s inode=%" PRIu64,
             strerror(-r), s->name, node->ino);
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
     node->content = content;
 }
 
@@ -128,7 +128,7 @@ static int resume_handle(void *ctx, struct ledger_slot *slot)
 /* All its writers are being closed: perhaps the last close is in the log already. */
 static bool is_only_closing(struct node *node)
 {
-    SCOPED_LOCK(&node->lock);
+    SCOPED_LOCK(node->lock);
 
     list_for_each(h, &node->handles, struct handle, in_node)
     {

@@ -125,8 +125,12 @@ Test(node, unlinked_while_open)
     struct node *node = node_get(&table, id);
     node_opening(&table, node);
     cr_assert(node_is_open(&table, 7));
-    cr_assert_not(node_unlinked(&table, 7, true));
-    cr_assert_eq(node->last.nlink, 0);
+    cr_assert_not(node_unlinked(&table, &(struct inode){.ino = 7}, true));
+    {
+        SCOPED_LOCK(node->lock);
+        struct inode last = node_remembered_locked(node);
+        cr_assert(last.nlink == 0 && last.ino == 7 && last.mode == (S_IFREG | 0644));
+    }
     cr_assert(node->gone);
     node_forget(&table, id, 1);
     cr_assert(node_closed(&table, node), "the last close drops it");
@@ -138,9 +142,10 @@ Test(node, unlinked_while_open)
 Test(node, unlinked_after_close)
 {
     (void)enter(file(7, 10, SELF));
-    cr_assert(node_unlinked(&table, 7, true));
-    cr_assert(node_unlinked(&table, 8, true), "nobody knows it: dropped at once");
-    cr_assert_not(node_unlinked(&table, 8, false));
+    cr_assert(node_unlinked(&table, &(struct inode){.ino = 7}, true));
+    cr_assert(node_unlinked(&table, &(struct inode){.ino = 8}, true),
+              "nobody knows it: dropped at once");
+    cr_assert_not(node_unlinked(&table, &(struct inode){.ino = 8}, false));
 }
 
 /* Opens of any generation keep the inode held. */
@@ -151,7 +156,7 @@ Test(node, held_by_an_old_generation)
     node_opening(&table, node);
     (void)enter(file(7, 11, OTHER));
     cr_assert(node_is_open(&table, 7));
-    cr_assert_not(node_unlinked(&table, 7, true));
+    cr_assert_not(node_unlinked(&table, &(struct inode){.ino = 7}, true));
     cr_assert(node_closed(&table, node));
     node_put(&table, node);
 }
