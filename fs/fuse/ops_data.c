@@ -86,7 +86,8 @@ static int64_t write_allowed(struct call *c, struct node *node, struct fuse_bufv
     size = (size_t)r;
     r = content_prepare_write(content, offset, size, c->deadline_ns);
     if (r == 0) {
-        node_set_dirty(node, true);
+        if (!atomic_load(&node->dirty))
+            node_set_dirty(node, true);
         r = content_wrote(content, offset, size, copy_to_file(content, data, offset, size));
     }
     quota_settle(quota, node, reserved);

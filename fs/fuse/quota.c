@@ -149,8 +149,11 @@ int64_t quota_reserve(struct quota *quota, struct node *node, uint64_t offset, u
     return (int64_t)size;
 }
 
+/* Where the kernel keeps the limit nothing was reserved, and whoever wants to know what is used looks at the writers. */
 void quota_settle(struct quota *quota, struct node *node, uint64_t reserved_bytes)
 {
+    if (quota->is_kernels)
+        return;
     SCOPED_LOCK(&quota->lock);
 
     quota->reserved_bytes -= reserved_bytes;
