@@ -49,10 +49,24 @@ void tune_request_size(void)
     raise_number("/proc/sys/fs/fuse/max_pages_limit", MAX_PAGES_LIMIT);
 }
 
+/* As the kernel's list has it; without a look at the last component: below an autofs that waits until this daemon has
+ * answered. NULL: cannot be said. */
+static char *real_mountpoint(const char *mountpoint)
+{
+    char *real = NULL;
+    const char *name = strrchr(mountpoint, '/');
+    AUTO_FREE char *parent = name ? strndup(mountpoint, (size_t)(name - mountpoint) + 1) : NULL;
+    AUTO_FREE char *directory = parent ? realpath(parent, NULL) : NULL;
+    if (!directory ||
+        asprintf(&real, "%s%s", strcmp(directory, "/") == 0 ? "" : directory, name) < 0)
+        return NULL;
+    return real;
+}
+
 /* MAJOR:MINOR of the last mount at the mountpoint, from the kernel's list: a stat would be a request to ourselves. */
 static bool find_device(const char *mountpoint, unsigned *ret_major, unsigned *ret_minor)
 {
-    AUTO_FREE char *real = realpath(mountpoint, NULL);
+    AUTO_FREE char *real = real_mountpoint(mountpoint);
     AUTO_FREE char *line = NULL;
     size_t size = 0;
     bool found = false;
