@@ -487,12 +487,13 @@ static int run_doctor(void *ctx, const json_t *arguments, struct control_call *c
     const struct config *config = host->config;
     (void)arguments, (void)call;
     *ret_result =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:f}", "host",
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:f}", "host",
                   config->name, "mount", config->mount, "ca", config->ca, "cert", config->cert,
                   "key", config->key, "membership", config->membership_mode, "membership_connected",
                   host->membership->ops->connected(host->membership), "openwhisk",
-                  config->openwhisk, "peers", reach_peers(host), "disk", disk_json(config),
-                  "volumes", attached_volumes(host), "clock", (double)clock_real_ns() / 1e9);
+                  config->openwhisk, "autofs", volumes_has_autofs(host->volumes), "peers",
+                  reach_peers(host), "disk", disk_json(config), "volumes", attached_volumes(host),
+                  "clock", (double)clock_real_ns() / 1e9);
     return 0;
 }
 

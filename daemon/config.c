@@ -15,6 +15,7 @@ enum key_type {
     KEY_ENDPOINT,
     KEY_LEVEL,
     KEY_MODE,
+    KEY_AUTOFS,
     KEY_BOOL,
     KEY_AUTO,
     KEY_INT,
@@ -51,6 +52,7 @@ static const struct key {
      "0.9"},
     {"openwhisk", "blackbox_fraction", KEY_FRACTION, offsetof(struct config, blackbox_fraction),
      "0.1"},
+    {"mounts", "autofs", KEY_AUTOFS, offsetof(struct config, autofs), "auto"},
     {"volumes", "size", KEY_SIZE, offsetof(struct config, volume_bytes), "10GiB"},
     {"volumes", "inodes", KEY_SIZE, offsetof(struct config, volume_inodes), "0"},
     {"volumes", "content", KEY_SIZE, offsetof(struct config, content_bytes), "0"},
@@ -165,6 +167,10 @@ static const char *check_string(enum key_type type, const char *text)
         return *text == '\0' || strcmp(text, "static") == 0 || strcmp(text, "kafka") == 0
                    ? NULL
                    : "static or kafka";
+    case KEY_AUTOFS:
+        return strcmp(text, "auto") == 0 || strcmp(text, "on") == 0 || strcmp(text, "off") == 0
+                   ? NULL
+                   : "auto, on or off";
     default:
         return NULL;
     }
@@ -376,6 +382,8 @@ static int finish(struct loading *loading)
         return complain(loading, "[transfer] streams: expected 1 to 16");
     if (config->transfer_bytes < 8u << 20)
         return complain(loading, "[transfer] memory: expected at least 8MiB");
+    if (strcmp(config->autofs, "on") == 0 && strcmp(config->mountd, "off") == 0)
+        return complain(loading, "[mounts] autofs = on needs [host] mountd");
     int r = replace_empty(&config->advertise, config->listen);
     if (r == 0)
         r = replace_empty(&config->membership_mode, brokers ? "kafka" : "static");
@@ -416,7 +424,7 @@ void config_free(struct config *config)
     if (!config)
         return;
     for (size_t i = 0; i < N_ELEMENTS(keys); i++) {
-        if (keys[i].type <= KEY_ENDPOINT || keys[i].type == KEY_MODE)
+        if (keys[i].type <= KEY_ENDPOINT || keys[i].type == KEY_MODE || keys[i].type == KEY_AUTOFS)
             free(*(char **)(void *)((char *)config + keys[i].offset));
     }
     for (int i = 0; i < config->n_kafka; i++) {

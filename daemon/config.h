@@ -37,6 +37,8 @@ struct config {
     char *openwhisk_prefix;
     int invoker; /* -1: none runs here */
     double managed_fraction, blackbox_fraction;
+    /* [mounts] */
+    char *autofs; /* "auto", "on", "off" */
     /* [volumes] */
     uint64_t volume_bytes, volume_inodes;
     uint64_t content_bytes; /* of all volumes on this host; 0: no limit */

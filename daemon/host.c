@@ -90,6 +90,7 @@ static int start_volumes(struct host *host)
         .state = config->state,
         .mount = config->mount,
         .mountd = strcmp(config->mountd, "off") == 0 ? NULL : config->mountd,
+        .autofs = strcmp(config->autofs, "off") != 0,
         .peers = host->peers,
         .membership = host->membership,
         .passthrough = config->passthrough,
@@ -108,6 +109,9 @@ static int start_volumes(struct host *host)
     }
     if (r < 0)
         return fail(r, "use the state directory", config->state);
+    if (strcmp(config->autofs, "on") == 0 && !volumes_has_autofs(host->volumes))
+        return fail(-EOPNOTSUPP, "have an autofs, as [mounts] autofs = on wants, at",
+                    config->mount);
     volumes_handle_frames(host->volumes);
     return 0;
 }

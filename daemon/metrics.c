@@ -18,7 +18,8 @@ struct snapshot {
     struct peer_counters *peers;
     int n_volumes, n_peers, n_hosts;
     double up_s;
-    bool is_connected;
+    bool is_connected, has_autofs;
+    struct access_counters accesses;
     const struct transfer_counters *transfer;
     const struct hints_counters *hints;
     const struct keeper_counters *keeper;
@@ -65,6 +66,8 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     s->n_peers = MIN(peers_counters(host->peers, s->peers, PEERS_MAX), PEERS_MAX);
     s->n_hosts = host->membership->ops->hosts(host->membership, NULL, 0);
     s->is_connected = host->membership->ops->connected(host->membership);
+    s->has_autofs = volumes_has_autofs(host->volumes);
+    volumes_access_counters(host->volumes, &s->accesses);
     s->transfer = transfer_counters(host->transfer);
     s->hints = hints_counters(host->hints);
     s->keeper = keeper_counters(host->keeper);

@@ -124,12 +124,30 @@ static bool file_has_line(const char *path, const char *word)
 
 static void check_autofs(json_t *report)
 {
-    if (file_has_line("/proc/filesystems", "\tautofs\n"))
-        note(report, GOOD, "autofs", "in the kernel", "");
-    else
+    if (!file_has_line("/proc/filesystems", "\tautofs\n"))
         note(report, WORSE, "autofs", "not in the kernel, or its module is not loaded",
              "modprobe autofs4; without it volumes must be attached by 'whiskfs attach' or "
              "OpenWhisk's messages");
+    else if (access("/dev/autofs", F_OK) < 0)
+        note(report, WORSE, "autofs", "in the kernel, but there is no /dev/autofs",
+             "mknod /dev/autofs c 10 235; then restart whiskfs-mountd and whiskfsd");
+    else
+        note(report, GOOD, "autofs", "in the kernel", "");
+}
+
+static void check_first_access(json_t *report, const json_t *daemon)
+{
+    char finding[1200];
+    const char *mount = cli_text(daemon, "mount");
+    bool is_in_force = json_is_true(json_object_get(daemon, "autofs"));
+    (void)snprintf(finding, sizeof finding,
+                   is_in_force ? "autofs in force at %s"
+                               : "no autofs at %s: a volume that is not attached is not found",
+                   mount);
+    note(report, is_in_force ? GOOD : WORSE, "first access", finding,
+         is_in_force ? ""
+                     : "set [mounts] autofs = auto and [host] mountd; then, with no volume in use, "
+                       "systemctl restart whiskfs-mountd whiskfsd; the log says why it cannot be");
 }
 
 /* The longest mount point in mountinfo that holds path; its optional fields say how it propagates. */
@@ -166,8 +184,11 @@ static void check_propagation(json_t *report, const char *mount)
     }
     (void)snprintf(finding, sizeof finding,
                    "%s lies on %s, which is private: containers will not see volumes", mount, at);
-    (void)snprintf(remedy, sizeof remedy, "mount --bind %s %s && mount --make-rshared %s", mount,
-                   mount, mount);
+    if (strcmp(at, mount) == 0)
+        (void)snprintf(remedy, sizeof remedy, "mount --make-rshared %s", mount);
+    else
+        (void)snprintf(remedy, sizeof remedy, "mount --bind %s %s && mount --make-rshared %s",
+                       mount, mount, mount);
     note(report, WORSE, "mount propagation", finding, remedy);
 }
 
@@ -313,6 +334,7 @@ static void check_skew(json_t *report, const json_t *daemon)
 static void check_daemon(json_t *report, const json_t *daemon)
 {
     note(report, GOOD, "daemon", "answers", "");
+    check_first_access(report, daemon);
     check_propagation(report, cli_text(daemon, "mount"));
     check_certificate(report, cli_text(daemon, "ca"));
     check_certificate(report, cli_text(daemon, "cert"));

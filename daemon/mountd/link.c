@@ -10,6 +10,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "daemon/mountd/autofs.h"
 #include "daemon/mountd/protocol.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
@@ -43,6 +44,7 @@ struct mount_link {
     bool is_up;
     bool is_busy; /* somebody speaks, or works on what follows: no lock, since that is I/O */
     bool is_stopping;
+    bool has_autofs;
 
     int socket; /* -1: down */
     struct list mounts;
@@ -70,7 +72,7 @@ static void unclaim(struct mount_link **link)
 
 /* ---- the conversation; claimed ---- */
 
-static int connect_to(const struct sockaddr_un *address, int *ret_socket)
+static int connect_to(const struct sockaddr_un *address, int *ret_socket, bool *ret_knows_autofs)
 {
     const struct timeval limit = {.tv_sec = CALL_S};
     struct mountd_message welcome;
@@ -82,17 +84,24 @@ static int connect_to(const struct sockaddr_un *address, int *ret_socket)
     int r = mountd_receive(fd, &welcome, fds);
     if (r == 0)
         r = welcome.error;
-    if (r == 0)
+    if (r == 0) {
         *ret_socket = TAKE_FD(fd);
+        *ret_knows_autofs = strcmp(welcome.name, MOUNTD_KNOWS_AUTOFS) == 0;
+    }
     return r;
 }
 
-static int exchange(int socket, const struct mountd_message *request, const int *fds,
+/* First accesses are told of at any time. */
+static int exchange(struct mount_link *link, const struct mountd_message *request, const int *fds,
                     struct mountd_message *ret_reply, int ret_fds[static MOUNTD_N_FDS])
 {
-    int r = mountd_send(socket, request, fds);
+    int r = mountd_send(link->socket, request, fds);
     if (r == 0)
-        r = mountd_receive(socket, ret_reply, ret_fds);
+        r = mountd_receive(link->socket, ret_reply, ret_fds);
+    while (r == 0 && ret_reply->type == MOUNTD_ACCESS) {
+        link->options.accessed(link->options.ctx, ret_reply->name);
+        r = mountd_receive(link->socket, ret_reply, ret_fds);
+    }
     return r == 0 && ret_reply->type != MOUNTD_REPLY ? -EBADMSG : r;
 }
 
@@ -104,7 +113,7 @@ static int call(struct mount_link *link, const struct mountd_message *request, c
     *ret_reply = (struct mountd_message){0};
     if (link->socket < 0)
         return -ENOTCONN;
-    int r = exchange(link->socket, request, fds, ret_reply, got);
+    int r = exchange(link, request, fds, ret_reply, got);
     if (r < 0) {
         log_warning("mounts", "whiskfs-mountd does not answer: %s", strerror(-r));
         (void)shutdown(link->socket, SHUT_RDWR); /* the thread sees it */
@@ -170,7 +179,8 @@ int mount_link_mount(struct mount_link *link, const char *name, const char *moun
 {
     struct mountd_message request = message(MOUNTD_MOUNT, name, mountpoint);
     request.flags = (is_suid ? 0 : MOUNTD_NOSUID) | (is_dev ? 0 : MOUNTD_NODEV);
-    return ask_for(link, &request, ret_mount);
+    int r = ask_for(link, &request, ret_mount);
+    return r == -ENOTCONN && mount_link_has_autofs(link) ? -EHOSTDOWN : r;
 }
 
 int mount_link_serve(struct mount_link *link, struct kept_mount *mount)
@@ -224,6 +234,62 @@ int kept_mount_ledger_fd(const struct kept_mount *mount)
     return mount->fds[1];
 }
 
+/* ---- first accesses ---- */
+
+bool mount_link_has_autofs(struct mount_link *link)
+{
+    SCOPED_LOCK(&link->lock);
+    return link->has_autofs;
+}
+
+void mount_link_answer(struct mount_link *link, const char *name, int error)
+{
+    struct mountd_message request = message(MOUNTD_ANSWER, name, "");
+    struct mountd_message reply;
+    request.error = error;
+    SCOPED_CLAIM(link);
+    int r = call(link, &request, NULL, &reply, NULL);
+    if (r < 0)
+        log_debug("mounts", "nobody waits for '%s' any more: %s", name, strerror(-r));
+}
+
+static void open_autofs(struct mount_link *link, bool knows_autofs)
+{
+    struct mountd_message reply;
+    if (!link->options.autofs)
+        return;
+    const struct mountd_message request = message(MOUNTD_AUTOFS, "", link->options.autofs);
+    int r = knows_autofs ? call(link, &request, NULL, &reply, NULL) : -EOPNOTSUPP;
+    if (r < 0)
+        log_warning("mounts", "no autofs at %s: %s: volumes appear there when they are attached",
+                    link->options.autofs,
+                    r == -EBUSY ? "volumes are mounted there already" : strerror(-r));
+    if (r == -ENOTCONN)
+        return;
+    SCOPED_LOCK(&link->lock);
+    link->has_autofs = r == 0;
+}
+
+/* What came unasked. Nobody else reads meanwhile. */
+static void take_accesses(struct mount_link *link)
+{
+    struct mountd_message got;
+    int fds[MOUNTD_N_FDS] = {-1, -1};
+    struct pollfd fd = {.fd = link->socket, .events = POLLIN};
+    SCOPED_CLAIM(link);
+    while (poll(&fd, 1, 0) == 1 && fd.revents == POLLIN) {
+        int r = mountd_receive(link->socket, &got, fds);
+        close_fd(&fds[0]);
+        close_fd(&fds[1]);
+        if (r == 0 && got.type == MOUNTD_ACCESS) {
+            link->options.accessed(link->options.ctx, got.name);
+            continue;
+        }
+        (void)shutdown(link->socket, SHUT_RDWR); /* the thread sees it */
+        return;
+    }
+}
+
 /* ---- the thread ---- */
 
 bool mount_link_is_up(struct mount_link *link)
@@ -262,6 +328,8 @@ static void go_down(struct mount_link *link)
     log_warning("mounts", "whiskfs-mountd is gone: until it is back, mounts end with this daemon");
     close_fd(&link->socket);
     link->socket = -1;
+    if (mount_link_has_autofs(link))
+        autofs_fail_all(link->options.autofs); /* or what is unmounted here waits for them */
     set_up(link, false);
 }
 
@@ -281,8 +349,9 @@ static void give_back(struct mount_link *link, struct kept_mount *mount)
 
 static int come_up(struct mount_link *link)
 {
+    bool knows_autofs;
     SCOPED_CLAIM(link);
-    int r = connect_to(&link->address, &link->socket);
+    int r = connect_to(&link->address, &link->socket, &knows_autofs);
     if (r < 0)
         return r;
     log_info("mounts", "whiskfs-mountd keeps the mounts");
@@ -291,6 +360,7 @@ static int come_up(struct mount_link *link)
         if (mount->is_served)
             give_back(link, mount);
     }
+    open_autofs(link, knows_autofs); /* what is not given back by now goes */
     set_up(link, true);
     return 0;
 }
@@ -298,7 +368,7 @@ static int come_up(struct mount_link *link)
 /* Until something happens to the connection, or it is time to try again. */
 static void wait(struct mount_link *link, int socket)
 {
-    struct pollfd fds[] = {{.fd = link->wake, .events = POLLIN}, {.fd = socket}};
+    struct pollfd fds[] = {{.fd = link->wake, .events = POLLIN}, {.fd = socket, .events = POLLIN}};
     (void)poll(fds, N_ELEMENTS(fds), socket < 0 ? RETRY_MS : -1);
 }
 
@@ -316,7 +386,9 @@ static void *watch_main(void *arg)
         wait(link, socket);
         if (socket >= 0 && has_hung_up(socket))
             go_down(link);
-        else if (socket < 0 && !is_stopping(link))
+        else if (socket >= 0)
+            take_accesses(link);
+        else if (!is_stopping(link))
             (void)!come_up(link);
     }
     return NULL;

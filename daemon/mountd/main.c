@@ -25,12 +25,13 @@
 
 static int usage(FILE *out, int code)
 {
-    (void)fputs("usage: whiskfs-mountd [--socket PATH] [--timeout SECONDS]\n\n"
-                "  --socket PATH      where whiskfsd finds it (" DEFAULT_SOCKET ")\n"
-                "  --timeout SECONDS  how long a mount waits for a daemon (30)\n"
-                "  --debug            says more\n"
-                "  --version\n",
-                out);
+    (void)fputs(
+        "usage: whiskfs-mountd [--socket PATH] [--timeout SECONDS]\n\n"
+        "  --socket PATH      where whiskfsd finds it (" DEFAULT_SOCKET ")\n"
+        "  --timeout SECONDS  how long a mount, or a first access, waits for a daemon (30)\n"
+        "  --debug            says more\n"
+        "  --version\n",
+        out);
     return code;
 }
 
@@ -47,33 +48,50 @@ static int open_signals(void)
 }
 
 /* HUP: of a restart, over which systemd keeps the descriptors. True: over. */
-static bool take_signal(int signals, struct mounts *mounts)
+static bool take_signal(int signals, struct mounts *mounts, struct autofs *autofs)
 {
     struct signalfd_siginfo info;
     if (read(signals, &info, sizeof info) != (ssize_t)sizeof info)
         return false;
-    if (info.ssi_signo == SIGHUP && mounts_hand_over(mounts))
+    if (info.ssi_signo == SIGHUP && mounts_hand_over(mounts)) {
+        autofs_leave(autofs);
         return true;
+    }
     if (info.ssi_signo == SIGHUP) {
         log_warning("mountd", "SIGHUP: nobody would keep the mounts meanwhile: going on");
         return false;
     }
     log_info("mountd", "%s: unmounting", strsignal((int)info.ssi_signo));
     mounts_end(mounts);
+    autofs_close(autofs);
     return true;
+}
+
+/* In how many ms there is something to do; -1: not by itself. */
+static int look(struct server *server, int64_t timeout_ns)
+{
+    int mounts_ms = mounts_look(server->mounts, timeout_ns);
+    int autofs_ms = autofs_look(server->autofs, timeout_ns);
+    if (mounts_ms < 0 || autofs_ms < 0)
+        return MAX(mounts_ms, autofs_ms);
+    return MIN(mounts_ms, autofs_ms);
 }
 
 static void serve(struct server *server, int signals, int64_t timeout_ns)
 {
     for (;;) {
+        server_tell(server);
         struct pollfd fds[] = {{.fd = signals, .events = POLLIN},
                                {.fd = server->listener, .events = POLLIN},
-                               {.fd = server->daemon, .events = POLLIN}};
-        int n = poll(fds, N_ELEMENTS(fds), mounts_look(server->mounts, timeout_ns));
+                               {.fd = server->daemon, .events = POLLIN},
+                               {.fd = server->autofs->pipe, .events = POLLIN}};
+        int n = poll(fds, N_ELEMENTS(fds), look(server, timeout_ns));
         if (n <= 0)
             continue;
-        if (fds[0].revents && take_signal(signals, server->mounts))
+        if (fds[0].revents && take_signal(signals, server->mounts, server->autofs))
             return;
+        if (fds[3].revents)
+            autofs_read(server->autofs);
         if (fds[2].revents)
             server_answer(server);
         else if (fds[1].revents) /* a daemon that is gone is seen before the next one is refused */
@@ -85,10 +103,14 @@ static int run(const char *path, int64_t timeout_ns)
 {
     struct server server;
     struct mounts mounts;
+    struct autofs autofs;
     AUTO_CLOSE int signals = open_signals();
+    (void)setpgid(0,
+                  0); /* nobody else may act below an autofs; a leader of a session has its own */
+    autofs_init(&autofs);
     mounts_init(&mounts);
     mounts_adopt(&mounts);
-    int r = signals < 0 ? -errno : server_open(&server, path, &mounts);
+    int r = signals < 0 ? -errno : server_open(&server, path, &mounts, &autofs);
     if (r < 0) {
         log_error("mountd", "cannot listen on '%s': %s", path, strerror(-r));
         return 1;

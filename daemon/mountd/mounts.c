@@ -1,5 +1,6 @@
 #include "daemon/mountd/mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,6 +13,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/mountd/mountinfo.h"
 #include "fs/fuse/device.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
@@ -180,28 +182,10 @@ struct mount *mounts_find(struct mounts *mounts, const char *name)
 
 /* ---- mounting ---- */
 
-/* True while a mount of ours lies there. From the kernel's list: a look at the place would be a request to its daemon. */
-static bool is_mounted(const char *mountpoint)
-{
-    AUTO_FREE char *line = NULL;
-    size_t size = 0;
-    bool found = false;
-    FILE *list = fopen("/proc/self/mountinfo", "re");
-    while (list && getline(&line, &size, list) > 0) {
-        char at[LEDGER_PATH_MAX];
-        if (sscanf(line, "%*u %*u %*s %*s %1023s", at) == 1 && strcmp(at, mountpoint) == 0 &&
-            strstr(line, " - " FILESYSTEM " "))
-            found = true;
-    }
-    if (list)
-        (void)fclose(list);
-    return found;
-}
-
 /* What a daemon that mounted by itself, or an earlier process of this kind, has left. */
 static void unmount_stale(const char *mountpoint)
 {
-    while (is_mounted(mountpoint)) {
+    while (mountinfo_has(mountpoint, FILESYSTEM " ")) {
         log_warning("mountd", "unmounting what was left at %s", mountpoint);
         if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
             return;
@@ -220,8 +204,11 @@ static int mount_fuse(const char *name, const char *mountpoint, unsigned long fl
     (void)snprintf(source, sizeof source, "whiskfs:%s", name);
     (void)snprintf(options, sizeof options,
                    "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
-    if (mount(source, mountpoint, FILESYSTEM, flags, options) < 0)
-        return -errno;
+    if (mount(source, mountpoint, FILESYSTEM, flags, options) < 0) {
+        int r = -errno;
+        (void)rmdir(mountpoint);
+        return r;
+    }
     *ret_fd = TAKE_FD(fd);
     return 0;
 }
@@ -341,6 +328,34 @@ void mounts_adopt(struct mounts *mounts)
         free(names[i]);
     }
     free(names);
+}
+
+/* ---- what others left below an autofs ---- */
+
+static bool is_known(const struct mounts *mounts, const char *mountpoint)
+{
+    list_for_each(m, &mounts->all, struct mount, link)
+    {
+        if (strcmp(m->header->mountpoint, mountpoint) == 0)
+            return true;
+    }
+    return false;
+}
+
+void mounts_sweep(struct mounts *mounts, const char *path)
+{
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    while (directory && (entry = readdir(directory))) {
+        char mountpoint[LEDGER_PATH_MAX];
+        int n = snprintf(mountpoint, sizeof mountpoint, "%s/%s", path, entry->d_name);
+        if (entry->d_name[0] == '.' || n >= (int)sizeof mountpoint || is_known(mounts, mountpoint))
+            continue;
+        unmount_stale(mountpoint);
+        (void)rmdir(mountpoint);
+    }
+    if (directory)
+        (void)closedir(directory);
 }
 
 /* ---- looking after them ---- */

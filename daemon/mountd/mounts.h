@@ -49,6 +49,8 @@ MUST_USE int mounts_keep(struct mounts *mounts, int fuse_fd, int ledger_fd,
 /* -EBUSY unless lazy. */
 MUST_USE int mounts_unmount(struct mounts *mounts, struct mount *mount, bool is_lazy);
 
+/* Below an autofs of this process: what is not in the table goes. */
+void mounts_sweep(struct mounts *mounts, const char *path);
 /* No daemon is connected any more. */
 void mounts_abandon(struct mounts *mounts);
 /* Lets names expire whose lease ends, gives up what was not served for timeout_ns. Returns in how many ms to look again;

@@ -4,7 +4,9 @@
  *
  *     u16 version 1 | u16 type | i32 error | u32 flags | string name | string mountpoint      string: u16 size, bytes
  *
- * The daemon asks, whiskfs-mountd answers each request with one REPLY, in order. Descriptors travel beside the packet
+ * The daemon asks, whiskfs-mountd answers each request with one REPLY, in order; ACCESS comes unasked, after AUTOFS, and at
+ * most 64 are unanswered at a time. The first REPLY, a welcome, has a name if AUTOFS is understood: MOUNTD_KNOWS_AUTOFS, so
+ * that either side may be older than the other. Descriptors travel beside the packet
  * (SCM_RIGHTS): none or two, /dev/fuse and the ledger. A connection is one daemon; while there is one, another one is
  * answered REPLY -EBUSY and closed. A message that does not decode ends the connection.
  */
@@ -19,6 +21,7 @@
 #define MOUNTD_NAME_MAX 255
 #define MOUNTD_PATH_MAX 1023
 #define MOUNTD_N_FDS 2
+#define MOUNTD_KNOWS_AUTOFS "autofs"
 
 enum mountd_type {
     MOUNTD_MOUNT =
@@ -29,6 +32,9 @@ enum mountd_type {
     MOUNTD_UNMOUNT, /* name, flags LAZY. -EBUSY, -ENOENT */
     MOUNTD_LIST, /* name: the first mount whose name comes after -> name, mountpoint, flags SERVED. -ENOENT: none */
     MOUNTD_REPLY,
+    MOUNTD_AUTOFS, /* mountpoint: first access below it is told from now on; see autofs_open() */
+    MOUNTD_ACCESS, /* name: somebody waits for it. Not answered by a REPLY */
+    MOUNTD_ANSWER, /* name, error: 0: it is mounted. -ENOENT: nobody waits any more */
     MOUNTD_TYPE_END
 };
 

@@ -15,10 +15,10 @@
 /* ---- requests ---- */
 
 /* Fills in reply and, for what answers with them, points *ret_fds to two descriptors. */
-typedef void answer_f(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+typedef void answer_f(struct server *server, const struct mountd_message *request, int fds[2],
                       struct mountd_message *reply, const struct mount **ret_mount);
 
-static void answer_mount(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+static void answer_mount(struct server *server, const struct mountd_message *request, int fds[2],
                          struct mountd_message *reply, const struct mount **ret_mount)
 {
     unsigned long flags = (request->flags & MOUNTD_NOSUID ? MS_NOSUID : 0) |
@@ -27,14 +27,14 @@ static void answer_mount(struct mounts *mounts, const struct mountd_message *req
     (void)fds;
     reply->error = request->name[0] == '\0' || request->mountpoint[0] == '\0'
                        ? -EINVAL
-                       : mounts_make(mounts, request->name, request->mountpoint, flags, &m);
+                       : mounts_make(server->mounts, request->name, request->mountpoint, flags, &m);
     *ret_mount = m;
 }
 
-static void answer_take(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+static void answer_take(struct server *server, const struct mountd_message *request, int fds[2],
                         struct mountd_message *reply, const struct mount **ret_mount)
 {
-    const struct mount *m = mounts_find(mounts, request->name);
+    const struct mount *m = mounts_find(server->mounts, request->name);
     (void)fds;
     reply->error = m ? 0 : -ENOENT;
     if (m)
@@ -42,38 +42,39 @@ static void answer_take(struct mounts *mounts, const struct mountd_message *requ
     *ret_mount = m;
 }
 
-static void answer_serve(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+static void answer_serve(struct server *server, const struct mountd_message *request, int fds[2],
                          struct mountd_message *reply, const struct mount **ret_mount)
 {
-    struct mount *m = mounts_find(mounts, request->name);
+    struct mount *m = mounts_find(server->mounts, request->name);
     (void)fds, (void)ret_mount;
     reply->error = m ? 0 : -ENOENT;
     if (m)
         m->is_served = true;
 }
 
-static void answer_keep(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+static void answer_keep(struct server *server, const struct mountd_message *request, int fds[2],
                         struct mountd_message *reply, const struct mount **ret_mount)
 {
     struct mount *m = NULL;
     (void)request, (void)ret_mount;
-    reply->error = fds[0] < 0 ? -EINVAL : mounts_keep(mounts, TAKE_FD(fds[0]), TAKE_FD(fds[1]), &m);
+    reply->error =
+        fds[0] < 0 ? -EINVAL : mounts_keep(server->mounts, TAKE_FD(fds[0]), TAKE_FD(fds[1]), &m);
     if (reply->error == 0)
         m->is_served = true;
 }
 
-static void answer_unmount(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+static void answer_unmount(struct server *server, const struct mountd_message *request, int fds[2],
                            struct mountd_message *reply, const struct mount **ret_mount)
 {
-    struct mount *m = mounts_find(mounts, request->name);
+    struct mount *m = mounts_find(server->mounts, request->name);
     (void)fds, (void)ret_mount;
-    reply->error = m ? mounts_unmount(mounts, m, request->flags & MOUNTD_LAZY) : -ENOENT;
+    reply->error = m ? mounts_unmount(server->mounts, m, request->flags & MOUNTD_LAZY) : -ENOENT;
 }
 
-static void answer_list(struct mounts *mounts, const struct mountd_message *request, int fds[2],
+static void answer_list(struct server *server, const struct mountd_message *request, int fds[2],
                         struct mountd_message *reply, const struct mount **ret_mount)
 {
-    const struct mount *m = mounts_after(mounts, request->name);
+    const struct mount *m = mounts_after(server->mounts, request->name);
     (void)fds, (void)ret_mount;
     reply->error = m ? 0 : -ENOENT;
     if (!m)
@@ -83,9 +84,34 @@ static void answer_list(struct mounts *mounts, const struct mountd_message *requ
     reply->flags = m->is_served ? MOUNTD_SERVED : 0;
 }
 
+static void answer_autofs(struct server *server, const struct mountd_message *request, int fds[2],
+                          struct mountd_message *reply, const struct mount **ret_mount)
+{
+    (void)fds, (void)ret_mount;
+    bool is_new = server->autofs->root < 0;
+    reply->error =
+        request->mountpoint[0] == '\0' ? -EINVAL : autofs_open(server->autofs, request->mountpoint);
+    server->is_told = reply->error == 0;
+    if (server->is_told && is_new)
+        mounts_sweep(server->mounts, request->mountpoint);
+}
+
+/* The daemon says that it is mounted; what counts is what this process has mounted. */
+static void answer_answer(struct server *server, const struct mountd_message *request, int fds[2],
+                          struct mountd_message *reply, const struct mount **ret_mount)
+{
+    (void)fds, (void)ret_mount;
+    int error = request->error;
+    if (error == 0 && !mounts_find(server->mounts, request->name))
+        error = -EIO;
+    reply->error = autofs_answer(server->autofs, request->name, error);
+}
+
 static answer_f *const answers[MOUNTD_TYPE_END] = {
-    [MOUNTD_MOUNT] = answer_mount, [MOUNTD_TAKE] = answer_take,       [MOUNTD_SERVE] = answer_serve,
-    [MOUNTD_KEEP] = answer_keep,   [MOUNTD_UNMOUNT] = answer_unmount, [MOUNTD_LIST] = answer_list,
+    [MOUNTD_MOUNT] = answer_mount,     [MOUNTD_TAKE] = answer_take,
+    [MOUNTD_SERVE] = answer_serve,     [MOUNTD_KEEP] = answer_keep,
+    [MOUNTD_UNMOUNT] = answer_unmount, [MOUNTD_LIST] = answer_list,
+    [MOUNTD_AUTOFS] = answer_autofs,   [MOUNTD_ANSWER] = answer_answer,
 };
 
 static int answer(struct server *server, const struct mountd_message *request, int fds[2])
@@ -94,7 +120,7 @@ static int answer(struct server *server, const struct mountd_message *request, i
     const struct mount *m = NULL;
     if (!answers[request->type])
         return -EBADMSG;
-    answers[request->type](server->mounts, request, fds, &reply, &m);
+    answers[request->type](server, request, fds, &reply, &m);
     const int pair[] = {m ? m->fuse_fd : -1, m ? m->ledger_fd : -1};
     return mountd_send(server->daemon, &reply, m ? pair : NULL);
 }
@@ -107,7 +133,24 @@ static void disconnect(struct server *server, int error)
                 strerror(-error));
     close_fd(&server->daemon);
     server->daemon = -1;
+    server->is_told = false;
+    accesses_untell(&server->autofs->accesses);
     mounts_abandon(server->mounts);
+}
+
+void server_tell(struct server *server)
+{
+    struct mountd_message message = {.type = MOUNTD_ACCESS};
+    struct access *access;
+    while (server->is_told && (access = accesses_untold(&server->autofs->accesses))) {
+        (void)snprintf(message.name, sizeof message.name, "%s", access->name);
+        int r = mountd_send(server->daemon, &message, NULL);
+        if (r == -EAGAIN)
+            return; /* it answers, or is seen to be gone, first */
+        access->is_told = true;
+        if (r < 0)
+            disconnect(server, r);
+    }
 }
 
 void server_answer(struct server *server)
@@ -145,7 +188,7 @@ void server_accept(struct server *server)
         (void)!mountd_send(fd, &busy, NULL);
         return;
     }
-    const struct mountd_message welcome = {.type = MOUNTD_REPLY};
+    const struct mountd_message welcome = {.type = MOUNTD_REPLY, .name = MOUNTD_KNOWS_AUTOFS};
     if (mountd_send(fd, &welcome, NULL) == 0)
         server->daemon = TAKE_FD(fd);
 }
@@ -165,10 +208,11 @@ static int replace_left(int fd, const struct sockaddr_un *address)
     return bind(fd, (const void *)address, sizeof *address) < 0 ? -errno : 0;
 }
 
-int server_open(struct server *server, const char *path, struct mounts *mounts)
+int server_open(struct server *server, const char *path, struct mounts *mounts,
+                struct autofs *autofs)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    *server = (struct server){.listener = -1, .daemon = -1, .mounts = mounts};
+    *server = (struct server){.listener = -1, .daemon = -1, .mounts = mounts, .autofs = autofs};
     if (strlen(path) >= sizeof address.sun_path)
         return -ENAMETOOLONG;
     memcpy(address.sun_path, path, strlen(path) + 1);

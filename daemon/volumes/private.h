@@ -1,8 +1,11 @@
 /* daemon/volumes/private.h — what the files of this folder share: the table of volumes and its entries. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include <uthash.h>
 
+#include "daemon/mountd/protocol.h"
 #include "daemon/volumes/attachment.h"
 #include "daemon/volumes/directory.h"
 #include "daemon/volumes/volumes.h"
@@ -41,10 +44,27 @@ struct entry {
     enum making making;
 };
 
+#define FIRST_ACCESSES_MAX 64 /* whiskfs-mountd tells of no more at a time */
+#define FIRST_ACCESS_THREADS 4
+
+/* Names that are waited for, in the order in which they came. */
+struct first_accesses {
+    pthread_t threads[FIRST_ACCESS_THREADS];
+    unsigned n_threads;
+    atomic_uint_least64_t n_attached, n_failed;
+
+    struct mutex lock; /* leaf */
+    struct cond changed;
+    char names[FIRST_ACCESSES_MAX][MOUNTD_NAME_MAX + 1];
+    unsigned first, n;
+    bool is_stopping;
+};
+
 struct volumes {
     struct replica_env env;
     struct attachment_options attachments;
     struct mount_link *mount_link; /* NULL: nobody keeps mounts */
+    struct first_accesses first_accesses;
     struct volume_directories directories;
     struct peers *peers;
     struct membership *membership;
@@ -89,6 +109,8 @@ MUST_USE int volumes_locate(struct volumes *volumes, const char *name, bool is_m
 MUST_USE int volumes_attach_entry(struct volumes *volumes, struct entry *entry,
                                   int64_t deadline_ns);
 void volumes_close_entry(struct volumes *volumes, struct entry *entry);
+/* A moment, for another host. False: stopping, or no time left. */
+MUST_USE bool volumes_wait_for_other(struct volumes *volumes, int64_t deadline_ns);
 MUST_USE int volumes_open_as_home(struct volumes *volumes, struct entry *entry);
 /* This host is about to give the entry's name to a volume, and nobody else has or does. Until volumes_unclaim. -EEXIST. */
 MUST_USE int volumes_claim(struct volumes *volumes, struct entry *entry);
@@ -107,6 +129,15 @@ MUST_USE int volumes_follow_name(struct volumes *volumes, struct entry *entry,
  * -ENOTCONN: it may be one that is not open now. */
 MUST_USE int volumes_find_renamed(struct volumes *volumes, const char *name, int64_t born_ns,
                                   char ret_name[VOLUME_NAME_MAX_BYTES + 1]);
+
+/* ---- first_access.c ---- */
+
+void first_accesses_init(struct first_accesses *accesses);
+void first_accesses_done(struct first_accesses *accesses);
+/* Of struct mount_link_options. */
+void volumes_on_accessed(void *volumes, const char *name);
+MUST_USE int volumes_start_first_accesses(struct volumes *volumes);
+void volumes_stop_first_accesses(struct volumes *volumes);
 
 /* ---- errands.c ---- */
 

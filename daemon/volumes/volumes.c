@@ -76,8 +76,8 @@ static int open_as_replica(struct volumes *volumes, struct entry *entry, const c
     return r;
 }
 
-/* Another host is making or opening the volume. False: stopping, or no time left. */
-static bool wait_for_other(struct volumes *volumes, int64_t deadline_ns)
+/* Another host is making or opening the volume. */
+bool volumes_wait_for_other(struct volumes *volumes, int64_t deadline_ns)
 {
     int64_t until = MIN(deadline_ns, clock_mono_ns() + OTHER_NS);
     SCOPED_LOCK(&volumes->lock);
@@ -100,7 +100,7 @@ int volumes_attach_entry(struct volumes *volumes, struct entry *entry, int64_t d
     if (r == 0) {
         do
             r = open_as_replica(volumes, entry, home, deadline_ns);
-        while (r == -ENOTCONN && wait_for_other(volumes, deadline_ns));
+        while (r == -ENOTCONN && volumes_wait_for_other(volumes, deadline_ns));
     }
     if (r == -ENOENT) /* its home has it no more; another host may make it anew */
         (void)!volume_directory_delete(&volumes->directories, entry->name);
@@ -258,7 +258,7 @@ int volumes_attach_or_create(struct volumes *volumes, const char *name, int64_t 
         r = volumes_create(volumes, name, &genesis);
         if (r != -EEXIST)
             return r;
-    } while (wait_for_other(volumes, deadline_ns));
+    } while (volumes_wait_for_other(volumes, deadline_ns));
     return volumes_attach(volumes, name, deadline_ns);
 }
 
@@ -387,14 +387,20 @@ static void on_lost(void *ctx, const char *name)
     volumes_send_errand(ctx, name, ERRAND_ATTACH);
 }
 
-static int open_mount_link(struct volumes *volumes, const char *path)
+static int open_mount_link(struct volumes *volumes, const struct volumes_options *options)
 {
-    const struct mount_link_options options = {.path = path, .lost = on_lost, .ctx = volumes};
-    if (!path) {
+    const struct mount_link_options link = {
+        .path = options->mountd,
+        .lost = on_lost,
+        .autofs = options->autofs ? options->mount : NULL,
+        .accessed = volumes_on_accessed,
+        .ctx = volumes,
+    };
+    if (!link.path) {
         log_warning("volumes", "mounts end with this daemon: [host] mountd is off");
         return 0;
     }
-    int r = mount_link_new(&options, &volumes->mount_link);
+    int r = mount_link_new(&link, &volumes->mount_link);
     volumes->attachments.mount_link = volumes->mount_link;
     return r;
 }
@@ -406,6 +412,7 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
         return -ENOMEM;
     mutex_init(&volumes->lock, LOCK_daemon);
     cond_init(&volumes->changed);
+    first_accesses_init(&volumes->first_accesses);
     volumes->self = strdup(options->self);
     volumes->peers = options->peers;
     volumes->membership = options->membership;
@@ -432,7 +439,7 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
         .passthrough = options->passthrough,
         .image = options->image,
     };
-    r = open_mount_link(volumes, options->mountd);
+    r = open_mount_link(volumes, options);
     if (r < 0)
         return r;
     *ret_volumes = TAKE(volumes);
@@ -494,7 +501,18 @@ int volumes_start(struct volumes *volumes)
         return r;
     r = thread_start(&volumes->maintainer, "whiskfs-volumes", volumes_maintain, volumes);
     volumes->has_maintainer = r == 0;
-    return r;
+    return r < 0 ? r : volumes_start_first_accesses(volumes);
+}
+
+bool volumes_has_autofs(struct volumes *volumes)
+{
+    return volumes->mount_link && mount_link_has_autofs(volumes->mount_link);
+}
+
+void volumes_access_counters(const struct volumes *volumes, struct access_counters *ret_counters)
+{
+    ret_counters->attached = volumes->first_accesses.n_attached;
+    ret_counters->failed = volumes->first_accesses.n_failed;
 }
 
 /* Waits for operations that are under way. NULL: all are closed. */
@@ -525,6 +543,7 @@ void volumes_stop(struct volumes *volumes)
         volumes->is_stopping = true;
         cond_broadcast(&volumes->changed);
     }
+    volumes_stop_first_accesses(volumes);
     if (volumes->has_maintainer)
         thread_join(volumes->maintainer);
     volumes->has_maintainer = false;
@@ -548,6 +567,7 @@ void volumes_free(struct volumes *volumes)
         free(entry);
     }
     mount_link_free(volumes->mount_link);
+    first_accesses_done(&volumes->first_accesses);
     volume_directories_close(&volumes->directories);
     free(volumes->self);
     cond_done(&volumes->changed);

@@ -22,6 +22,7 @@ struct volumes_options {
     const char *self; /* this host's name */
     const char *state, *mount;
     const char *mountd; /* where whiskfs-mountd listens; NULL: mounts end with this process */
+    bool autofs;        /* `mount` is to be an autofs: needs mountd */
     struct peers *peers;
     struct membership *membership;
     bool passthrough;
@@ -106,5 +107,11 @@ struct volume_status {
 };
 MUST_USE int volumes_status(struct volumes *volumes, const char *name,
                             struct volume_status *ret_status);
+/* Whether naming a volume attaches it. */
+bool volumes_has_autofs(struct volumes *volumes);
+struct access_counters {
+    uint64_t attached, failed; /* first accesses */
+};
+void volumes_access_counters(const struct volumes *volumes, struct access_counters *ret_counters);
 /* Copies at most max; returns how many volumes are attached here. */
 int volumes_list(struct volumes *volumes, struct volume_status *ret_list, int max);

@@ -84,7 +84,7 @@ is_same content "$(within 10 on h1 cat /mnt/ow/v/file)"
 
 say "detach unmounts; a volume that is removed leaves no mount"
 within 10 on h1 whiskfs detach v >/dev/null
-refused on h1 mountpoint -q /mnt/ow/v
+refused is_mounted h1 v
 within 10 on h1 whiskfs attach v >/dev/null
 within 10 on h1 whiskfs volume remove v >/dev/null
 refused on h1 test -e /mnt/ow/v

@@ -128,6 +128,11 @@ wait_until() {
     done
 }
 
+# is_mounted HOST VOLUME: from the kernel's list, since naming a volume may mount it.
+is_mounted() {
+    on "$1" grep -q " /mnt/ow/$2 " /proc/self/mountinfo
+}
+
 # metric HOST NAME: its value; without labels in NAME the sum of all its series; 0 when there is none.
 metric() {
     on "$1" curl -sS --max-time 5 http://127.0.0.1:9433/metrics |

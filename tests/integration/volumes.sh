@@ -51,7 +51,7 @@ on h1 rm -f /mnt/ow/v/big /mnt/ow/v/big2
 
 say "leaving"
 on h2 whiskfs detach v >/dev/null
-refused on h2 mountpoint -q /mnt/ow/v
+refused is_mounted h2 v
 on h2 whiskfs attach v >/dev/null
 is_same sec "$(on h2 cat /mnt/ow/v/note)"
 "$cluster" stop h2

@@ -51,6 +51,7 @@ Test(config, has_presets)
     cr_assert(eq(u64, config->volume_bytes, 10ULL << 30));
     cr_assert(eq(int, config->invoker, -1));
     cr_assert(config->passthrough && config->prefetch && !config->openwhisk);
+    cr_assert(eq(str, config->autofs, "auto"));
 }
 
 /* Peers and librdkafka's properties have names of their own. */
@@ -76,6 +77,8 @@ Test(config, refuses_with_file_and_line)
     refused("[host]\nname = h1\nstat = /x\n", "whiskfsd.conf:3: [host] stat: unknown key");
     refused("[hots]\nname = h1\n", "whiskfsd.conf:2: [hots] name: unknown key");
     refused("[host]\nname = h1\nname = h2\n", "whiskfsd.conf:3: [host] name: given twice");
+    refused("[host]\nname = h1\n[mounts]\nautofs = yes\n", "expected auto, on or off");
+    refused("[host]\nname = h1\nmountd = off\n[mounts]\nautofs = on\n", "needs [host] mountd");
     refused("[host]\nname = a b\n", "whiskfsd.conf:2: [host] name = 'a b': expected a host name");
     refused("[host]\nname = h1\nstate = x\n", "expected an absolute path");
     refused("[host]\nname = h1\nlisten = 10.0.0.1\n", "expected ADDRESS:PORT");

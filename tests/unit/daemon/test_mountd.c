@@ -21,6 +21,7 @@
 static char directory[] = "/tmp/whiskfs-mountd-XXXXXX";
 static char path[64], socket_path[64];
 static struct mounts mounts;
+static struct autofs autofs;
 
 /* ---- messages ---- */
 
@@ -87,6 +88,7 @@ static void set_up(void)
     snprintf(path, sizeof path, "%s/mount", directory);
     snprintf(socket_path, sizeof socket_path, "%s/socket", directory);
     mounts_init(&mounts);
+    autofs_init(&autofs);
 }
 
 static void tear_down(void)
@@ -199,7 +201,7 @@ static pthread_t start_server(void)
 {
     pthread_t thread;
     is_over = false;
-    cr_assert_eq(server_open(&server, socket_path, &mounts), 0);
+    cr_assert_eq(server_open(&server, socket_path, &mounts, &autofs), 0);
     cr_assert_eq(pthread_create(&thread, NULL, serve, NULL), 0);
     return thread;
 }
