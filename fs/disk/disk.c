@@ -81,6 +81,21 @@ int64_t disk_read(int fd, void *buffer, size_t size, uint64_t offset)
     return CALL(&call, read_all(fd, buffer, size, offset));
 }
 
+static int64_t read_once(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    ssize_t n;
+    do
+        n = pread(fd, buffer, size, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return or_errno(n);
+}
+
+int64_t disk_read_once(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    struct disk_call call = {.op = DISK_READ, .fd = fd, .offset = offset, .size = size};
+    return CALL(&call, read_once(fd, buffer, size, offset));
+}
+
 static int write_all(int fd, const uint8_t *data, size_t size, uint64_t offset)
 {
     for (size_t done = 0; done < size;) {
@@ -171,6 +186,12 @@ int disk_sync_data(int fd)
     return (int)CALL(&call, or_errno(fdatasync(fd)));
 }
 
+int disk_sync_all(int fd)
+{
+    struct disk_call call = {.op = DISK_SYNC_ALL, .fd = fd};
+    return (int)CALL(&call, or_errno(syncfs(fd)));
+}
+
 void disk_write_back(int fd)
 {
     (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -220,6 +241,20 @@ int disk_stat(int fd, struct stat *ret_st)
 bool disk_exists(int dirfd, const char *name)
 {
     return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* A read lease is given only where nobody writes; it is given back at once. */
+int disk_check_unwritten(int fd)
+{
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+        return errno == EAGAIN ? -EBUSY : -errno;
+    return fcntl(fd, F_SETLEASE, F_UNLCK) < 0 ? -errno : 0;
+}
+
+uint64_t disk_next_data(int fd, uint64_t offset)
+{
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    return data >= 0 ? (uint64_t)data : errno == ENXIO ? UINT64_MAX : offset;
 }
 
 static void close_dir(DIR **dir)

@@ -21,6 +21,8 @@ MUST_USE int disk_open(int dirfd, const char *name, int flags);
 MUST_USE int disk_open_mode(int dirfd, const char *name, int flags, mode_t mode);
 /* Reads until size or the end of the file: the number of bytes. */
 MUST_USE int64_t disk_read(int fd, void *buffer, size_t size, uint64_t offset);
+/* One pread(2), which may end early: for O_DIRECT, where going on behind an end of the file is an error. */
+MUST_USE int64_t disk_read_once(int fd, void *buffer, size_t size, uint64_t offset);
 /* Writes all of it, or fails with any part of it written. */
 MUST_USE int disk_write(int fd, const void *data, size_t size, uint64_t offset);
 /* Copies up to size bytes inside the kernel: how many, 0 at the end. -EOPNOTSUPP, -EXDEV, -EINVAL: it cannot here. */
@@ -36,6 +38,7 @@ MUST_USE int disk_get_xattr(int fd, const char *name, void *value, size_t size);
 MUST_USE int disk_sync(int fd);      /* fsync: also of a directory, whose names are durable then */
 MUST_USE int disk_sync_data(int fd); /* fdatasync */
 void disk_write_back(int fd);        /* begins to write what is dirty; promises nothing */
+MUST_USE int disk_sync_all(int fd);  /* syncfs: all that is on the filesystem of fd */
 
 /* Names. A change of them is durable after disk_sync of the directory. */
 MUST_USE int disk_make_dir(int dirfd, const char *name);
@@ -47,6 +50,10 @@ MUST_USE int disk_remove_dir(int dirfd, const char *name);
 /* Looking: no hook sees these. */
 MUST_USE int disk_stat(int fd, struct stat *ret_st);
 bool disk_exists(int dirfd, const char *name);
+/* Has nobody the file open for writing, nor a map that can be written? fd is open for reading. -EBUSY: somebody has. */
+MUST_USE int disk_check_unwritten(int fd);
+/* Where data begins, at or behind offset; UINT64_MAX: there is none. Where holes are not known, offset. */
+uint64_t disk_next_data(int fd, uint64_t offset);
 /* Calls each with every name in the directory but "." and "..", in no order; a result other than 0 ends the walk and is
  * the result. */
 typedef int disk_name_f(void *ctx, const char *name);
@@ -72,6 +79,7 @@ enum disk_op {
     DISK_GET_XATTR,
     DISK_SYNC,
     DISK_SYNC_DATA,
+    DISK_SYNC_ALL,
     DISK_MAKE_DIR,
     DISK_RENAME,
     DISK_LINK,

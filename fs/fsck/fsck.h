@@ -2,7 +2,7 @@
  *
  * Log, checkpoint, state and maps of content are each compared with their checksums and with one another: the state must be
  * what the checkpoint and the log make, its inodes and names must agree, and what this host keeps must lie in the store.
- * Bytes of content have no checksums here.
+ * Files that are sealed (fs/store/seal.h) are read and compared with their seals. Copies of what other hosts keep have none.
  */
 #pragma once
 

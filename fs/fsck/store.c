@@ -1,6 +1,8 @@
-/* The store: what this host keeps is there, maps decode, and nothing lies there that nobody wants. */
+/* The store: what this host keeps is there and as it was sealed, maps decode, and nothing lies there that nobody wants. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include "fs/directory.h"
@@ -8,13 +10,18 @@
 #include "fs/fsck/impl.h"
 #include "fs/store/check.h"
 #include "fs/store/image.h"
+#include "fs/store/seal.h"
 #include "fs/tree/tree.h"
+#include "fs/volume/impl.h"
 #include "proto/base/cleanup.h"
+
+#define PATH_BYTES 256 /* of a path as it is shown */
 
 struct looking {
     struct fsck *f;
     struct tree *tree;
     int contentfd, dirfd; /* dirfd: of own or drawn */
+    int sealsfd;          /* -1: there are no seals, or none that can be believed */
     bool is_own;
     int error;
 };
@@ -58,7 +65,86 @@ static int check_copies(struct looking *l, bool is_own)
     return fd < 0 ? fd : disk_list(fd, see_copy, l);
 }
 
-/* ---- every file that this host keeps is there ---- */
+/* ---- every file that this host keeps is there, and as it was sealed ---- */
+
+struct checking {
+    struct looking *l;
+    const struct inode *inode;
+    uint64_t first, n; /* a run of bad blocks, not said yet */
+};
+
+/* " ('PATH')", or nothing for what has no name. */
+static void show_path(struct looking *l, uint64_t ino, char ret_shown[static PATH_BYTES])
+{
+    char path[PATH_BYTES - 8];
+    bool is_named = tree_path(l->tree, ino, path, sizeof path) == 0;
+    (void)snprintf(ret_shown, PATH_BYTES, is_named ? " ('%s')" : "%s", is_named ? path : "");
+}
+
+static void say_blocks(struct checking *c)
+{
+    char path[PATH_BYTES];
+    if (c->n == 0)
+        return;
+    show_path(c->l, c->inode->ino, path);
+    fsck_found(c->l->f,
+               "inode %" PRIu64 "%s: blocks %" PRIu64 " to %" PRIu64
+               " are damaged: they are not as they were sealed",
+               c->inode->ino, path, c->first, c->first + c->n - 1);
+    c->n = 0;
+}
+
+static void see_bad_block(void *ctx, uint64_t block)
+{
+    struct checking *c = ctx;
+    if (c->n > 0 && block != c->first + c->n)
+        say_blocks(c);
+    c->first = c->n == 0 ? block : c->first;
+    c->n++;
+}
+
+/* A seal that is damaged says nothing of the file, which can be sealed anew. */
+static void say_seal(struct looking *l, const struct inode *inode)
+{
+    char path[PATH_BYTES];
+    show_path(l, inode->ino, path);
+    fsck_found(l->f, "inode %" PRIu64 "%s: its seal is damaged", inode->ino, path);
+    if (!l->f->options->repairs)
+        return;
+    bool is_done = seal_take_away(l->sealsfd, inode->ino) >= 0;
+    l->f->result.n_repaired += is_done;
+    l->f->options->say(l->f->options->ctx,
+                       is_done ? "took the seal away" : "cannot take the seal away");
+}
+
+static int check_blocks(struct looking *l, const struct inode *inode, struct seal *seal)
+{
+    char name[32];
+    struct checking c = {.l = l, .inode = inode};
+    (void)snprintf(name, sizeof name, "%016" PRIx64, inode->ino);
+    AUTO_CLOSE int fd = seal_open_data(l->dirfd, name);
+    int error = fd < 0 ? fd : seal_check(seal, fd, NULL, see_bad_block, &c);
+    say_blocks(&c);
+    return error;
+}
+
+static void check_seal(struct looking *l, const struct inode *inode)
+{
+    struct seal seal;
+    if (l->sealsfd < 0)
+        return;
+    int error = seal_open(l->contentfd, l->sealsfd, inode->ino, &seal);
+    if (error == 0) {
+        if (seal.version == inode->version && seal.file_bytes == inode->size &&
+            host_equal(inode->writer, NO_HOST))
+            error = check_blocks(l, inode, &seal);
+        seal_close(&seal);
+    }
+    if (error == -EBADMSG || error == -EIO)
+        say_seal(l, inode);
+    else if (error < 0 && error != -ENOENT)
+        l->error = error;
+}
 
 static bool see_inode(void *ctx, const struct inode *inode)
 {
@@ -76,13 +162,29 @@ static bool see_inode(void *ctx, const struct inode *inode)
     else if (size != inode->size && host_equal(inode->writer, NO_HOST))
         fsck_found(l->f, "inode %" PRIu64 ": has %" PRIu64 " bytes and should have %" PRIu64,
                    inode->ino, size, inode->size);
+    else
+        check_seal(l, inode);
     return l->error == 0;
+}
+
+/* After a power cut the next start takes all of them away. */
+static int open_seals(struct looking *l)
+{
+    struct boot boot = {0};
+    int error = volume_boot(l->f->dirfd, &boot);
+    if (error < 0 || !(boot.is_same || boot.is_clean))
+        return error < 0 ? error : -ENOENT;
+    return disk_open(l->contentfd, SEAL_TABLE, l->f->options->repairs ? O_RDWR : O_RDONLY);
 }
 
 static int check_kept(struct looking *l)
 {
     AUTO_CLOSE int fd = directory_open(l->contentfd, "own");
+    AUTO_CLOSE int sealsfd = open_seals(l);
+    if (sealsfd < 0 && sealsfd != -ENOENT)
+        return sealsfd;
     l->dirfd = fd;
+    l->sealsfd = sealsfd < 0 ? -1 : sealsfd;
     int error = fd < 0 ? fd : tree_each(l->tree, 0, see_inode, l);
     return error < 0 ? error : l->error;
 }

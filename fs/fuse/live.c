@@ -282,6 +282,11 @@ static int ask_to_write(struct session *s, uint64_t ino)
     return r;
 }
 
+int live_check(struct session *s, struct node *node)
+{
+    return store_is_damaged(s->store, node->ino, 0, UINT64_MAX) ? -EIO : 0;
+}
+
 int live_write(struct call *c, struct node *node)
 {
     struct session *s = c->session;

@@ -20,6 +20,8 @@ void live_unuse(struct node *node);
 /* Makes this host the writer (a no-op if it is): OPEN_WRITE, own file, sample. -EBUSY: another host writes it,
  * and goes on doing so for a moment. */
 MUST_USE int live_write(struct call *c, struct node *node);
+/* Before a write that keeps some of what the file has. -EIO: its disk has damaged that, and nobody could tell any more. */
+MUST_USE int live_check(struct session *s, struct node *node);
 /* As live_write for a file that was just made open for writing here. */
 MUST_USE int live_made(struct session *s, struct node *node, const struct inode *inode);
 /* Goes on writing what a daemon before wrote: inode is as the tree has it, and so is the sample. */

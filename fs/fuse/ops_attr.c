@@ -202,7 +202,9 @@ static int resize_claimed(struct call *c, struct node *node, uint64_t size)
     int r = live_use(c, node);
     if (r < 0)
         return r;
-    r = live_write(c, node);
+    r = size > 0 ? live_check(c->session, node) : 0;
+    if (r == 0)
+        r = live_write(c, node);
     if (r == 0)
         r = resize(c, node, size);
     if (node->n_write == 0 && node->writing) {

@@ -48,6 +48,8 @@ void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fu
     size = (size_t)clamped(content_size(content), (uint64_t)offset, MIN(size, READ_BYTES_MAX));
     char *buffer = worker_buffer(READ_BYTES_MAX);
     int r = buffer ? need(&c, content, (uint64_t)offset, size) : -ENOMEM;
+    if (store_is_damaged(c.session->store, h->node->ino, (uint64_t)offset, size))
+        r = -EIO;
     int64_t n = r < 0 ? r : disk_read(content_fd(content), buffer, size, (uint64_t)offset);
     if (n < 0) {
         call_error(&c, (int)n);
@@ -285,6 +287,8 @@ static int64_t copy(struct call *c, struct content *from, uint64_t offset_in, st
     if (size == 0)
         return 0;
     int r = need(c, from, offset_in, size);
+    if (store_is_damaged(c->session->store, content_ino(from), offset_in, size))
+        r = -EIO;
     if (r == 0)
         r = kill_privileges_for_user(c, to);
     return r < 0 ? r : copy_allowed(c, from, offset_in, to, offset_out, size);

@@ -80,7 +80,7 @@ static enum node_mode choose_mode(struct call *c, struct node *node, const struc
     if (node->n_passthrough > 0)
         return NODE_PASSTHROUGH;
     if (node->n_cached > 0 || !s->passthrough || sees_writes || h->may_map ||
-        !content_is_complete(node->content) || is_better_cached(node, h))
+        !content_is_complete(node->content) || is_better_cached(node, h) || live_check(s, node) < 0)
         return NODE_CACHED;
     return backing_id(c, node) != 0 ? NODE_PASSTHROUGH : NODE_CACHED;
 }
@@ -268,6 +268,8 @@ static int open_claimed(struct call *c, struct handle *h, struct fuse_file_info 
     struct node *node = h->node;
 
     int r = live_use(c, node);
+    if (r == 0 && h->write && !(fi->flags & O_TRUNC))
+        r = live_check(c->session, node);
     if (r == 0 && h->write)
         r = live_write(c, node);
     if (r == 0)

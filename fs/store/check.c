@@ -31,10 +31,13 @@ static int check_map(int fd, uint64_t ino, const struct stat *st, bool *ret_is_d
 int store_check_copy(int dirfd, const char *name, bool is_own, struct copy_state *ret_copy)
 {
     struct copy_state copy = {0};
+    enum copy_part part;
     char map_name[COPY_NAME_MAX];
     struct stat st;
-    if (!copy_parse_name(name, is_own, &copy.ino, &copy.version, &copy.is_map))
+    if (!copy_parse_name(name, is_own, &copy.ino, &copy.version, &part))
         return -EINVAL;
+    copy.is_map = part == COPY_MAP;
+    copy.is_seal = part == COPY_SEAL;
     AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDONLY | O_NOFOLLOW);
     int e = fd < 0 ? fd : disk_stat(fd, &st);
     if (e == 0 && copy.is_map)
@@ -42,7 +45,7 @@ int store_check_copy(int dirfd, const char *name, bool is_own, struct copy_state
     if (e < 0)
         return e;
     (void)snprintf(map_name, sizeof map_name, "%s" MAP_SUFFIX, name);
-    if (!copy.is_map)
+    if (part == COPY_DATA)
         copy.is_damaged = (st.st_mode & 07777) == MODE_UNSETTLED && !disk_exists(dirfd, map_name);
     *ret_copy = copy;
     return 0;

@@ -8,7 +8,7 @@
 
 struct copy_state {
     uint64_t ino, version; /* version: of a drawn copy */
-    bool is_map;
+    bool is_map, is_seal;
     bool is_damaged; /* a map that does not decode; data that is incomplete and has no map */
 };
 

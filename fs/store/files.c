@@ -46,8 +46,16 @@ static bool parse_hex(const char *text, uint64_t *ret)
     return true;
 }
 
+static bool parse_suffix(const char *suffix, bool is_own, enum copy_part *ret_part)
+{
+    *ret_part = strcmp(suffix, MAP_SUFFIX) == 0    ? COPY_MAP
+                : strcmp(suffix, SEAL_SUFFIX) == 0 ? COPY_SEAL
+                                                   : COPY_DATA;
+    return *ret_part == COPY_MAP || (*ret_part == COPY_SEAL && is_own) || suffix[0] == '\0';
+}
+
 bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t *ret_version,
-                     bool *ret_is_map)
+                     enum copy_part *ret_part)
 {
     size_t at = 16;
     *ret_version = 0;
@@ -58,8 +66,7 @@ bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t 
             return false;
         at += 17;
     }
-    *ret_is_map = strcmp(name + at, MAP_SUFFIX) == 0;
-    return *ret_is_map || name[at] == '\0';
+    return parse_suffix(name + at, is_own, ret_part);
 }
 
 /* ---- removing and renaming ---- */
@@ -82,6 +89,19 @@ static int unlink_data(struct store *store, const char *name, uint64_t pending_b
     return e;
 }
 
+/* Of an own file that goes, or that will not be one any more. */
+static int remove_seal(struct store *store, uint64_t ino)
+{
+    char name[COPY_NAME_MAX];
+    store_forget_damage(store, ino);
+    int r = seal_take_away(store->seals_fd, ino);
+    if (r <= 0)
+        return r;
+    store->seals_changed = true;
+    copy_name(name, ino, true, 0, SEAL_SUFFIX);
+    return unlink_data(store, name, 0);
+}
+
 int copy_unlink_pending(struct store *store, uint64_t ino, bool is_own, uint64_t version,
                         uint64_t pending_bytes)
 {
@@ -90,8 +110,11 @@ int copy_unlink_pending(struct store *store, uint64_t ino, bool is_own, uint64_t
     int e = unlink_data(store, name, pending_bytes);
     if (e < 0)
         return e;
+    if (is_own)
+        e = remove_seal(store, ino);
     copy_name(name, ino, is_own, version, MAP_SUFFIX);
-    return unlink_if_there(store, name);
+    int map = unlink_if_there(store, name);
+    return e < 0 ? e : map;
 }
 
 int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version)
@@ -135,6 +158,8 @@ int copy_rename(struct store *store, uint64_t ino, bool to_own, uint64_t drawn_v
     copy_name(to, ino, to_own, drawn_version, "");
     copy_name(to_map, ino, to_own, drawn_version, MAP_SUFFIX);
     int e = copy_unlink(store, ino, to_own, drawn_version);
+    if (e == 0 && !to_own)
+        e = remove_seal(store, ino);
     if (e < 0)
         return e;
     int to_dirfd = to_own ? store->own_dirfd : store->drawn_dirfd;

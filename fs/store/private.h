@@ -16,6 +16,7 @@
 
 #include "fs/store/block_map.h"
 #include "fs/store/image.h"
+#include "fs/store/seal.h"
 #include "fs/store/store.h"
 #include "proto/base/list.h"
 #include "proto/base/mutex.h"
@@ -29,6 +30,13 @@
 #define MODE_SETTLED 0600
 #define MODE_UNSETTLED 0700
 #define TIDY_MAX 1024
+
+/* The files of a copy. */
+enum copy_part {
+    COPY_DATA,
+    COPY_MAP,
+    COPY_SEAL
+};
 
 struct copy {
     struct list link; /* of its file's copies */
@@ -67,11 +75,17 @@ struct tidy {
 struct store {
     int dirfd; /* of "content" */
     int own_dirfd, drawn_dirfd;
+    int seals_fd;
     struct source *source;
     struct image *image; /* or NULL */
     struct mutex lock;
-    struct file *files; /* under lock */
-    size_t n_open;      /* under lock */
+    struct file *files;               /* under lock */
+    size_t n_open;                    /* under lock */
+    uint64_t sealing_ino;             /* under lock: the file being sealed, or 0 */
+    bool sealing_is_void;             /* under lock: it was opened for writing meanwhile */
+    struct damage damage[DAMAGE_MAX]; /* under lock */
+    atomic_size_t n_damage;           /* written under lock */
+    bool seals_changed;               /* under lock: since the store was opened */
     struct tidy tidy;
 };
 
@@ -113,7 +127,7 @@ bool content_has_map(struct content *content);
 /* store_files.c. version: of a drawn copy. All but copy_parse_name and map_* need the store's lock. */
 /* False: not a name of ours. */
 bool copy_parse_name(const char *name, bool is_own, uint64_t *ret_ino, uint64_t *ret_version,
-                     bool *ret_is_map);
+                     enum copy_part *ret_part);
 bool copy_exists(struct store *store, uint64_t ino, bool is_own, uint64_t version);
 MUST_USE int copy_unlink(struct store *store, uint64_t ino, bool is_own, uint64_t version);
 MUST_USE int copy_unlink_pending(struct store *store, uint64_t ino, bool is_own, uint64_t version,
@@ -150,9 +164,18 @@ struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint
 /* Detaches its content, if it is open. */
 void store_forget_copy(struct store *store, struct copy *copy) REQUIRES(store->lock);
 void store_forget_all(struct store *store);
+/* This host's own file, if it is open. */
+struct copy *store_find_own(struct store *store, uint64_t ino) REQUIRES(store->lock); /* or NULL */
 /* Marks this complete copy, whose bytes are synced, as settled, and removes its map file. */
 MUST_USE int store_settle(struct store *store, struct content *content);
 MUST_USE int store_sync_name(struct store *store, struct content *content);
+
+/* damage.c */
+/* The file is to be written anew, or goes. Needs the store's lock. */
+void store_forget_damage(struct store *store, uint64_t ino);
+
+/* sealing.c */
+MUST_USE int store_open_seals(struct store *store);
 
 /* store_tidy.c */
 MUST_USE int tidy_start(struct tidy *tidy);

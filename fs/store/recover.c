@@ -31,7 +31,7 @@ static void inos_done(struct inos *inos)
 }
 
 typedef int copy_seen_f(struct store *store, uint64_t ino, bool is_own, uint64_t version,
-                        bool is_map, void *ctx);
+                        enum copy_part part, void *ctx);
 
 struct walk {
     struct store *store;
@@ -44,10 +44,10 @@ static int see_name(void *ctx, const char *name)
 {
     const struct walk *walk = ctx;
     uint64_t ino, version;
-    bool is_map;
-    if (!copy_parse_name(name, walk->is_own, &ino, &version, &is_map))
+    enum copy_part part;
+    if (!copy_parse_name(name, walk->is_own, &ino, &version, &part))
         return 0;
-    return walk->seen(walk->store, ino, walk->is_own, version, is_map, walk->ctx);
+    return walk->seen(walk->store, ino, walk->is_own, version, part, walk->ctx);
 }
 
 /* Calls seen for each name of ours in own/ or drawn/. */
@@ -57,12 +57,12 @@ static int each_name(struct store *store, bool is_own, copy_seen_f *seen, void *
     return disk_list(is_own ? store->own_dirfd : store->drawn_dirfd, see_name, &walk);
 }
 
-static int index_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version, bool is_map,
-                      void *ctx)
+static int index_copy(struct store *store, uint64_t ino, bool is_own, uint64_t version,
+                      enum copy_part part, void *ctx)
 {
     (void)ctx;
     SCOPED_LOCK(&store->lock);
-    if (!is_map)
+    if (part == COPY_DATA)
         return store_add_copy(store, ino, is_own, version) ? 0 : -ENOMEM;
     if (!copy_exists(store, ino, is_own, version))
         return copy_unlink(store, ino, is_own,
@@ -72,12 +72,12 @@ static int index_copy(struct store *store, uint64_t ino, bool is_own, uint64_t v
 
 /* After a power cut only what was synced is known to be there. The map says so from now on. */
 static int distrust_map(struct store *store, uint64_t ino, bool is_own, uint64_t version,
-                        bool is_map, void *ctx)
+                        enum copy_part part, void *ctx)
 {
     (void)ctx;
     AUTO(block_map_done) struct block_map map = {0};
     AUTO_CLOSE int fd = -1;
-    if (!is_map)
+    if (part != COPY_MAP)
         return 0;
     int e = map_read(store, ino, is_own, version, true, &map, &fd);
     if (e == 0)
@@ -119,11 +119,13 @@ int store_open(int dirfd, bool clean_boot, struct source *source, struct store *
     struct store *made = calloc(1, sizeof *made);
     if (!made)
         return -ENOMEM;
-    made->dirfd = made->own_dirfd = made->drawn_dirfd = -1;
+    made->dirfd = made->own_dirfd = made->drawn_dirfd = made->seals_fd = -1;
     made->source = source;
     mutex_init(&made->lock, LOCK_store);
     AUTO(store_freep) struct store *store = made;
     int e = open_dirs(store, dirfd);
+    if (e == 0)
+        e = store_open_seals(store);
     if (e == 0)
         e = tidy_start(&store->tidy);
     if (e == 0)
@@ -143,6 +145,7 @@ void store_free(struct store *store)
     store_forget_all(store);
     close_fd(&store->own_dirfd);
     close_fd(&store->drawn_dirfd);
+    close_fd(&store->seals_fd);
     close_fd(&store->dirfd);
     mutex_done(&store->lock);
     free(store);
@@ -164,9 +167,9 @@ struct image *store_image(struct store *store)
 }
 
 static int collect_ino(struct store *store, uint64_t ino, bool is_own, uint64_t version,
-                       bool is_map, void *ctx)
+                       enum copy_part part, void *ctx)
 {
-    (void)store, (void)is_own, (void)version, (void)is_map;
+    (void)store, (void)is_own, (void)version, (void)part;
     struct inos *inos = ctx;
     if (inos->n > 0 && inos->items[inos->n - 1] == ino)
         return 0;

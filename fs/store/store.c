@@ -39,6 +39,11 @@ static struct copy *find_copy(struct store *store, uint64_t ino, bool is_own, ui
     return NULL;
 }
 
+struct copy *store_find_own(struct store *store, uint64_t ino) REQUIRES(store->lock)
+{
+    return find_copy(store, ino, true, 0);
+}
+
 static struct file *make_file(struct store *store, uint64_t ino) REQUIRES(store->lock)
 {
     struct file *file = calloc(1, sizeof *file);

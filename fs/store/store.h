@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #include "fs/inode.h"
+#include "fs/store/seal.h"
 #include "proto/base/check.h"
 #include "proto/base/cleanup.h"
 
@@ -155,6 +156,44 @@ MUST_USE int store_remove_pending(struct store *store, uint64_t ino, uint64_t pe
 /* At start: removes copies of inodes for which `wanted` is false. */
 typedef bool store_wanted_f(void *ctx, uint64_t ino);
 MUST_USE int store_sweep(struct store *store, store_wanted_f *wanted, void *ctx);
+
+/* ---- seals (fs/store/seal.h) ---- */
+
+struct sealing {
+    int fd; /* of the file */
+    struct seal seal;
+};
+/* Begins to seal this host's own file. Under the volume's lock, inode being as the tree has it: nobody writes it, and whoever
+ * is about to calls store_unseal. -EALREADY: it is sealed; -EBUSY: somebody has it open, or another is being sealed;
+ * -EBADMSG: it, or the seal that it has, is damaged. A success is ended by store_seal. */
+MUST_USE int store_seal_begin(struct store *store, const struct inode *inode,
+                              struct sealing *ret_sealing);
+/* Reads the file and seals it. -EAGAIN: it was opened for writing meanwhile; what pace returned. */
+MUST_USE int store_seal(struct store *store, struct sealing *sealing, seal_pace_f *pace, void *ctx);
+/* Before somebody may write the file. */
+MUST_USE int store_unseal(struct store *store, uint64_t ino);
+/* After a power cut. */
+MUST_USE int store_distrust_seals(struct store *store);
+/* What is sealed, and the seals, are durable then, if any came or went since store_open. */
+MUST_USE int store_sync_seals(struct store *store);
+/* The seal of this host's own file of this version. -ENOENT, -EBADMSG: damaged. Pair with seal_close. */
+MUST_USE int store_find_seal(struct store *store, uint64_t ino, uint64_t version,
+                             struct seal *ret_seal);
+
+/* This host's own file, as it lies on the disk: see seal_open_data. */
+MUST_USE int store_open_own(struct store *store, uint64_t ino);
+
+/* Blocks of this host's own files that are not as they were sealed. At most DAMAGE_MAX are remembered, until the file is
+ * written anew or the store is closed. */
+#define DAMAGE_MAX 1024u
+struct damage {
+    uint64_t ino, block;
+};
+/* False: it is known, or the file may have been written since. */
+bool store_note_damage(struct store *store, const struct seal *seal, uint64_t block);
+bool store_is_damaged(struct store *store, uint64_t ino, uint64_t offset, uint64_t size);
+/* Copies at most max; returns how many there are. */
+size_t store_damage(struct store *store, struct damage *ret_damage, size_t max);
 
 /* For peers: the copy of ino that holds `version` (own or drawn), without making one. -ENOENT. */
 MUST_USE int content_find(struct store *store, struct host_id self, const struct inode *inode,

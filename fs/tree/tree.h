@@ -47,6 +47,9 @@ void tree_usage(struct tree *tree, struct tree_usage *ret_usage);
 MUST_USE int tree_get(struct tree *tree, uint64_t ino, struct inode *ret_inode);
 MUST_USE int tree_lookup(struct tree *tree, uint64_t parent, struct span name,
                          struct inode *ret_inode);
+/* A path of ino, "" for the root, into the buffer: for people, as it looks at every name. -ENOENT: it has no name;
+ * -ENAMETOOLONG. */
+MUST_USE int tree_path(struct tree *tree, uint64_t ino, char *buffer, size_t size);
 MUST_USE int tree_readlink(struct tree *tree, uint64_t ino, char *buffer, size_t size,
                            size_t *ret_used);
 MUST_USE int tree_getxattr(struct tree *tree, uint64_t ino, struct span name, void *buffer,

@@ -61,6 +61,19 @@ static int demote(struct volume *volume, const struct change *change)
     return error < 0 ? error : store_demote(volume->store, change->ino, inode.version);
 }
 
+/* What this host is about to write, or has written, loses its seal; what it has ended to write gets one, later. */
+static int apply_to_seals(struct volume *volume, const struct change *change)
+{
+    const struct request *q = &change->request;
+    bool publishes = q->kind == REQUEST_PUBLISH;
+    if (!host_equal(q->identity.host, volume->self))
+        return 0;
+    if (q->kind == REQUEST_CLOSE_WRITE || (publishes && (q->flags & REQUEST_LAST_CLOSE)))
+        sealer_add(&volume->sealer, change->ino);
+    return q->kind == REQUEST_OPEN_WRITE || publishes ? store_unseal(volume->store, change->ino)
+                                                      : 0;
+}
+
 static void remove_from_store(struct volume *volume, const struct applied_entry *entry)
 {
     const struct change *change = &entry->change;
@@ -78,7 +91,8 @@ static void remove_from_store(struct volume *volume, const struct applied_entry 
 static int apply_locked(struct volume *volume, struct applied_entry *entry)
 {
     bool is_demotion = is_replacing(volume, &entry->change.request);
-    int error = is_demotion ? demote(volume, &entry->change) : 0;
+    int error =
+        is_demotion ? demote(volume, &entry->change) : apply_to_seals(volume, &entry->change);
     if (error == 0)
         error = tree_apply(volume->tree, &entry->change, &entry->effect);
     if (error == 0 && is_demotion)

@@ -4,7 +4,7 @@
  *     apply.c     entries into log, tree and store: decided here, followed, replayed
  *     recover.c   create, install, open, free, delete
  *     resume.c    what this host's earlier sessions left
- *     checkpoint.c, removal.c, retired.c
+ *     checkpoint.c, removal.c, retired.c, sealer.c, scrub.c
  */
 #pragma once
 
@@ -12,6 +12,8 @@
 
 #include "fs/volume/removal.h"
 #include "fs/volume/retired.h"
+#include "fs/volume/scrub.h"
+#include "fs/volume/sealer.h"
 #include "fs/volume/volume.h"
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
@@ -66,6 +68,8 @@ struct volume {
 
     struct retired retired;
     struct removals removals;
+    struct sealer sealer;
+    struct scrub scrub;
     struct checkpointer checkpointer;
 };
 
@@ -93,6 +97,15 @@ MUST_USE int volume_check(struct volume *volume);
 
 void volume_tell(struct volume *volume, const struct applied_entry *entry);
 void volume_advance(struct volume *volume, uint64_t applied);
+
+/* ---- recover.c ---- */
+
+struct boot {
+    bool is_same;  /* this boot of the machine has had it open before */
+    bool is_clean; /* it was closed in order */
+};
+/* No boot file: never opened, or not known. */
+MUST_USE int volume_boot(int dirfd, struct boot *ret_boot);
 
 /* ---- checkpoint.c ---- */
 

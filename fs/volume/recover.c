@@ -26,11 +26,6 @@
 
 /* ---- the boot file ---- */
 
-struct boot {
-    bool is_same;  /* this boot of the machine has had it open before */
-    bool is_clean; /* it was closed in order */
-};
-
 static int read_small(int dirfd, const char *name, char *buffer, size_t size)
 {
     AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDONLY);
@@ -49,8 +44,7 @@ static int boot_id(char ret_id[static BOOT_ID_BYTES + 1])
     return strlen(ret_id) == BOOT_ID_BYTES ? 0 : -EIO;
 }
 
-/* No boot file: never opened, or not known. */
-static int boot_read(int dirfd, struct boot *ret_boot)
+int volume_boot(int dirfd, struct boot *ret_boot)
 {
     char id[BOOT_ID_BYTES + 1];
     char last[128] = "";
@@ -190,8 +184,9 @@ static int volume_new(const struct volume_options *options, struct volume **ret_
     cond_init(&volume->checkpointer.changed);
     retired_init(&volume->retired);
     removals_init(&volume->removals);
+    scrub_init(&volume->scrub);
     *ret_volume = volume;
-    return 0;
+    return sealer_init(&volume->sealer, options->seal_after_ns);
 }
 
 /* Its bytes and the name of its file; the name of its directory goes with the boot file. */
@@ -209,6 +204,8 @@ static void close_in_order(struct volume *volume)
     if (error == 0)
         error = sync_state(volume);
     if (error == 0)
+        error = store_sync_seals(volume->store);
+    if (error == 0)
         error = boot_write(volume->dirfd, true);
     if (error < 0)
         log_warning("volume", "cannot close in order: %s; the next start recovers",
@@ -219,6 +216,8 @@ void volume_free(struct volume *volume)
 {
     if (!volume)
         return;
+    scrub_stop(volume);
+    sealer_stop(volume);
     checkpointer_stop(volume);
     removals_stop(volume);
     if (volume->is_open && !atomic_load(&volume->is_failed))
@@ -229,6 +228,8 @@ void volume_free(struct volume *volume)
     log_free(volume->log);
     retired_done(&volume->retired);
     removals_done(&volume->removals);
+    sealer_done(&volume->sealer);
+    scrub_done(&volume->scrub);
     cond_done(&volume->checkpointer.changed);
     mutex_done(&volume->checkpointer.lock);
     cond_done(&volume->seen);
@@ -459,13 +460,15 @@ static int cover_log(struct volume *volume)
 }
 
 static int open_content(struct volume *volume, const struct volume_options *options,
-                        bool is_same_boot)
+                        const struct boot *boot)
 {
     int error = image_open(volume->dirfd, options->image, &volume->image);
     if (error < 0)
         return error;
     int dirfd = volume->image ? image_dirfd(volume->image) : volume->dirfd;
-    error = store_open(dirfd, is_same_boot, options->source, &volume->store);
+    error = store_open(dirfd, boot->is_same, options->source, &volume->store);
+    if (error == 0 && !boot->is_same && !boot->is_clean)
+        error = store_distrust_seals(volume->store);
     if (error == 0)
         store_use_image(volume->store, volume->image);
     return error;
@@ -509,13 +512,13 @@ static int sweep(struct volume *volume)
 static int recover(struct volume *volume, const struct volume_options *options)
 {
     struct boot boot = {0};
-    int error = boot_read(volume->dirfd, &boot);
+    int error = volume_boot(volume->dirfd, &boot);
     if (error == 0)
         error = open_tree(volume, options->map_bytes, boot.is_same || boot.is_clean);
     if (error == 0)
         error = open_log(volume);
     if (error == 0)
-        error = open_content(volume, options, boot.is_same);
+        error = open_content(volume, options, &boot);
     if (error == 0)
         error = volume_replay(volume);
     volume->is_new_boot = !boot.is_same;
@@ -529,6 +532,8 @@ static int recover(struct volume *volume, const struct volume_options *options)
     error = checkpointer_start(volume);
     if (error == 0)
         error = removals_start(volume);
+    if (error == 0)
+        error = sealer_start(volume);
     return error < 0 ? error : cover_log(volume);
 }
 

@@ -15,6 +15,7 @@
 #include "fs/source.h"
 #include "fs/store/store.h"
 #include "fs/tree/tree.h"
+#include "fs/volume/scrub.h"
 
 struct volume;
 
@@ -38,7 +39,9 @@ struct volume_options {
     struct volume_survivors
         *survivors;     /* or NULL: no mount goes on. Until volume_resume has returned */
     uint64_t map_bytes; /* LMDB map; 0: 16 GiB of address space */
-    bool image;         /* content lies in an image where this host can (fs/store/image.h) */
+    int64_t
+        seal_after_ns; /* files that were quiet for so long are sealed (fs/store/seal.h); 0: none is */
+    bool image;        /* content lies in an image where this host can (fs/store/image.h) */
 };
 
 /* Makes a new volume whose home is options->self: its first entries are CONFIGURE and SESSION. -EEXIST. */
@@ -106,6 +109,13 @@ struct volume_watcher {
 };
 void volume_watch(struct volume *volume,
                   struct volume_watcher *watcher); /* NULL: nobody; returns when none is running */
+
+/* Seals a file that this host keeps, now. -EALREADY: it is sealed; -EBUSY: somebody has it open, or writes it, or another
+ * is being sealed; -EAGAIN: it was opened for writing meanwhile; -EINVAL: it has nothing to seal here; -EBADMSG: it, or its
+ * seal, is damaged; what pace (or NULL) returned. */
+MUST_USE int volume_seal(struct volume *volume, uint64_t ino, seal_pace_f *pace, void *ctx);
+
+uint64_t volume_n_sealed(struct volume *volume); /* since it was opened */
 
 /* Returns when the content of what was removed so far is off the disk; without it that takes a moment. False: deadline. */
 MUST_USE bool volume_wait_removed(struct volume *volume, int64_t deadline_ns);

@@ -1,5 +1,6 @@
 /* What must be true of a volume after a power cut. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 
 #include "fs/disk/disk.h"
 #include "fs/fsck/fsck.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "tests/crash/record.h"
 #include "tests/crash/work.h"
@@ -19,6 +21,7 @@
 struct checking {
     const struct work *work;
     unsigned n_ops;
+    const char *directory;
     struct volume *volume;
     struct inode inodes[256];
     unsigned n_inodes;
@@ -142,6 +145,29 @@ static bool check_own(struct checking *c, const struct inode *inode, uint64_t er
     return is_right;
 }
 
+/* ---- seals ---- */
+
+static void see_bad_block(void *ctx, uint64_t block)
+{
+    (void)say(ctx, "block %" PRIu64 " is not as a seal says that outlived the power cut", block);
+}
+
+/* Before anything is written again. */
+static bool check_seal(void *ctx, const struct inode *inode)
+{
+    struct checking *c = ctx;
+    struct seal seal;
+    char path[160];
+    int e = store_find_seal(volume_store(c->volume), inode->ino, inode->version, &seal);
+    if (e < 0)
+        return e == -ENOENT || say(c, "the seal of inode %" PRIu64 " is damaged", inode->ino);
+    (void)snprintf(path, sizeof path, "%s/content/own/%016" PRIx64, c->directory, inode->ino);
+    AUTO_CLOSE int fd = seal_open_data(AT_FDCWD, path);
+    e = fd < 0 ? fd : seal_check(&seal, fd, NULL, see_bad_block, c);
+    seal_close(&seal);
+    return e == 0 || say(c, "the seal of inode %" PRIu64 ": %s", inode->ino, strerror(-e));
+}
+
 /* ---- content that was drawn ---- */
 
 static bool check_drawn(struct checking *c, const struct inode *inode, struct content *content)
@@ -188,6 +214,7 @@ static bool check_all(struct checking *c)
     if (!check_tree(c))
         return false;
     CHECK(tree_each(volume_tree(c->volume), 0, collect, c) == 0);
+    CHECK(tree_each(volume_tree(c->volume), 0, check_seal, c) == 0);
     int e = volume_resume(c->volume);
     if (e < 0)
         return say(c, "cannot resume: %s", strerror(-e));
@@ -217,7 +244,7 @@ const char *check_recovery(const struct work *work, unsigned n_ops, const char *
     static struct checking c;
     struct volume_options options = {
         .directory = directory, .self = SELF, .source = &work_source, .map_bytes = 32u << 20};
-    c = (struct checking){.work = work, .n_ops = n_ops};
+    c = (struct checking){.work = work, .n_ops = n_ops, .directory = directory};
     work_use(work);
     int e = volume_open(&options, &c.volume);
     /* Before the first sync of its making nothing has been promised. */

@@ -249,6 +249,13 @@ static void make_dir(struct image *image, unsigned dir, int dirfd, const char *p
     }
 }
 
+/* Inodes that are made later have only later operations. */
+static void sync_all(struct image *image, unsigned i)
+{
+    for (unsigned n = 0; n < image->record->n_inodes; n++)
+        image->synced[n] = image->data_synced[n] = i;
+}
+
 static void find_syncs(struct image *image)
 {
     for (unsigned i = 0; i < image->n_ops; i++) {
@@ -257,6 +264,8 @@ static void find_syncs(struct image *image)
             image->synced[op->inode] = image->data_synced[op->inode] = i;
         if (op->op == DISK_SYNC_DATA)
             image->data_synced[op->inode] = i;
+        if (op->op == DISK_SYNC_ALL)
+            sync_all(image, i);
     }
 }
 

@@ -126,7 +126,7 @@ static unsigned try_mistakes(uint64_t seed, unsigned n_steps)
     const char *name = NULL;
     for (unsigned which = 0;; which++) {
         bool is_found = false, is_one = true;
-        for (uint64_t s = seed; s < seed + 12 && is_one && !is_found; s++) {
+        for (uint64_t s = seed; s < seed + 30 && is_one && !is_found; s++) {
             struct work work;
             record_run(&work, s, n_steps);
             is_one = record_mutate(which, &name);
@@ -155,7 +155,7 @@ int main(int argc, char **argv)
     bool is_mistaken = false;
     bool is_long = getenv("WHISKFS_LONG") != NULL;
     uint64_t seed = 1;
-    unsigned n_steps = 60, n_samples = is_long ? 20 : 2, n_runs = is_long ? 20 : 3;
+    unsigned n_steps = 70, n_samples = is_long ? 20 : 2, n_runs = is_long ? 20 : 3;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         unsigned long value = optarg ? strtoul(optarg, NULL, 10) : 0;

@@ -99,6 +99,11 @@ static bool log_synced_after_removal(const struct record *record, unsigned i)
            !ends_with(record->ops[i + 1].name, ".mdb");
 }
 
+static bool seals_unsynced(const struct record *record, unsigned i)
+{
+    return record->ops[i].op == DISK_SYNC_ALL;
+}
+
 static bool base_unnoted(const struct record *record, unsigned i)
 {
     return record->ops[i].op == DISK_SET_XATTR;
@@ -113,6 +118,7 @@ static const struct mistake mistakes[] = {
     {.name = "maps are not synced", .is_left_out = map_unsynced},
     {.name = "bytes are called synced and are not", .is_left_out = bytes_unsynced},
     {.name = "content is removed before the log is synced", .is_late = log_synced_after_removal},
+    {.name = "seals are not synced at an orderly end", .is_left_out = seals_unsynced},
     {.name = "the base of a copy that is taken over is not noted", .is_left_out = base_unnoted},
 };
 

@@ -192,6 +192,7 @@ static void note(const struct disk_call *call, int64_t result)
     case DISK_SET_MODE:
     case DISK_SYNC:
     case DISK_SYNC_DATA:
+    case DISK_SYNC_ALL:
         if (inode == NOT_OURS)
             return;
         op = add(call->op, inode);
@@ -277,11 +278,11 @@ struct record *record_change(void)
 void record_print(unsigned first, unsigned end)
 {
     static const char *const words[DISK_N_OPS] = {
-        [DISK_OPEN] = "make",        [DISK_WRITE] = "write",         [DISK_TRUNCATE] = "truncate",
-        [DISK_ALLOCATE] = "punch",   [DISK_SET_MODE] = "mode",       [DISK_SET_XATTR] = "xattr",
-        [DISK_SYNC] = "fsync",       [DISK_SYNC_DATA] = "fdatasync", [DISK_MAKE_DIR] = "mkdir",
-        [DISK_RENAME] = "rename",    [DISK_LINK] = "link",           [DISK_UNLINK] = "unlink",
-        [DISK_REMOVE_DIR] = "rmdir",
+        [DISK_OPEN] = "make",       [DISK_WRITE] = "write",         [DISK_TRUNCATE] = "truncate",
+        [DISK_ALLOCATE] = "punch",  [DISK_SET_MODE] = "mode",       [DISK_SET_XATTR] = "xattr",
+        [DISK_SYNC] = "fsync",      [DISK_SYNC_DATA] = "fdatasync", [DISK_MAKE_DIR] = "mkdir",
+        [DISK_SYNC_ALL] = "syncfs", [DISK_RENAME] = "rename",       [DISK_LINK] = "link",
+        [DISK_UNLINK] = "unlink",   [DISK_REMOVE_DIR] = "rmdir",
     };
     for (unsigned i = first; i < end && i < r.record.n_ops; i++) {
         const struct op *op = &r.record.ops[i];

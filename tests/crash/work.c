@@ -448,6 +448,17 @@ static void step_names(void)
     }
 }
 
+/* What is quiet gets its seal. */
+static void step_seal(void)
+{
+    struct inode inode;
+    if (!some_file(&inode))
+        return;
+    int e = volume_seal(volume, inode.ino, NULL, NULL);
+    CHECK(e == 0 || e == -EALREADY || e == -EBUSY || e == -EINVAL);
+    note();
+}
+
 /* Somebody's fsync: everything in the log. */
 static void step_sync(void)
 {
@@ -481,9 +492,9 @@ static void step_restart(void)
 
 static void step(void)
 {
-    static void (*const steps[])(void) = {step_create, step_create, step_write, step_write,
-                                          step_write,  step_other,  step_other, step_draw,
-                                          step_draw,   step_names,  step_names, step_names};
+    static void (*const steps[])(void) = {
+        step_create, step_create, step_write, step_write, step_write, step_other, step_other,
+        step_draw,   step_draw,   step_names, step_names, step_names, step_seal};
     uint64_t n = draw(100);
     if (n < 3)
         step_restart();

@@ -187,6 +187,7 @@ int main(int argc, char **argv)
     store_free(store);
     require(unlinkat(dirfd, "content/own", AT_REMOVEDIR) == 0, "own copies are left");
     require(unlinkat(dirfd, "content/drawn", AT_REMOVEDIR) == 0, "drawn copies are left");
+    require(unlinkat(dirfd, "content/" SEAL_TABLE, 0) == 0, "the table of seals");
     require(unlinkat(dirfd, "content", AT_REMOVEDIR) == 0, "files are left");
     close(dirfd);
     require(rmdir(directory) == 0, "rmdir");

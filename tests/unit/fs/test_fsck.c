@@ -1,8 +1,10 @@
-/* fsck: nothing is found in a volume that is well; a bit that is flipped anywhere in log, checkpoint, state or map is. */
+/* fsck: nothing is found in a volume that is well; a bit that is flipped anywhere in log, checkpoint, state, map, block or
+ * seal is. */
 #include <dirent.h>
 
 #include "fs/fsck/fsck.h"
 #include "fs/request.h"
+#include "fs/store/seal.h"
 #include "tests/unit/fs/volume_fixture.h"
 
 TestSuite(fsck, .init = setup, .fini = teardown, .timeout = 100);
@@ -203,4 +205,123 @@ Test(fsck, orphans)
     struct fsck_result result;
     cr_assert_eq(fsck_volume(&options, &result), -EBUSY);
     volume_free(volume);
+}
+
+/* ---- bits anywhere ---- */
+
+#define BIG_BLOCKS 33ULL /* two leaves of a seal */
+
+/* As build(), and of what this host keeps one file of many blocks and one of a few bytes are sealed. */
+static uint64_t sealed_ino;
+static void build_sealed(void)
+{
+    static uint8_t bytes[BIG_BLOCKS * BLOCK_BYTES];
+    struct content *content = NULL;
+    build();
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 11);
+    struct volume *volume = open_as("home", HOME, NULL);
+    sealed_ino = write_file(volume, "sealed", "");
+    struct inode inode = get(volume, sealed_ino);
+    cr_assert_eq(content_get(volume_store(volume), HOME, &inode, &content), 0);
+    cr_assert_eq(pwrite(content_fd(content), bytes, sizeof bytes, 0), (ssize_t)sizeof bytes);
+    content_put(content);
+    cr_assert_eq(publish(volume, sealed_ino, sizeof bytes, REQUEST_LAST_CLOSE).error, 0);
+    cr_assert_eq(volume_seal(volume, sealed_ino, NULL, NULL), 0);
+    cr_assert_eq(tree_lookup(volume_tree(volume), ROOT_INO, span_of("f"), &inode), 0);
+    cr_assert_eq(volume_seal(volume, inode.ino, NULL, NULL), 0);
+    volume_free(volume);
+}
+
+static const char *path_of_content(const char *suffix, uint64_t ino)
+{
+    static char name[128];
+    (void)snprintf(name, sizeof name, "home/content/own/%016lx%s", ino, suffix);
+    return path_of(name);
+}
+
+static unsigned n_flips(unsigned n)
+{
+    return getenv("WHISKFS_LONG") ? n * 20 : n;
+}
+
+/* Flips one bit after the other, anywhere in the file. wanted: what the finding must say; NULL: there may be none, as
+ * nothing need lie there. */
+static void flip_anywhere(const char *path, unsigned n, const char *wanted)
+{
+    char copy[256];
+    (void)snprintf(copy, sizeof copy, "%s", path);
+    uint64_t bits = bits_of(copy), seed = 88172645463325252ULL;
+    for (unsigned i = 0; i < n_flips(n); i++) {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        uint64_t bit = seed % bits;
+        flip(copy, bit);
+        unsigned found = check(false);
+        cr_assert(found > 0 || !wanted, "bit %lu of %s was missed", bit, copy);
+        cr_assert(found == 0 || !wanted || strstr(said, wanted), "bit %lu of %s: %s", bit, copy,
+                  said);
+        flip(copy, bit);
+    }
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+/* Which block it is, and of which file. */
+Test(fsck, flipped_in_a_block)
+{
+    build_sealed();
+    flip_anywhere(path_of_content("", sealed_ino), 150, "('/sealed'): blocks");
+    flip(path_of_content("", sealed_ino), (5ULL * BLOCK_BYTES + 99) * 8);
+    flip(path_of_content("", sealed_ino), (6ULL * BLOCK_BYTES + 9) * 8);
+    flip(path_of_content("", sealed_ino), (BIG_BLOCKS * BLOCK_BYTES - 1) * 8);
+    cr_assert_eq(check(false), 2, "%s", said);
+    cr_assert_not_null(strstr(said, "('/sealed'): blocks 5 to 6 are damaged"), "%s", said);
+    cr_assert_not_null(strstr(said, "('/sealed'): blocks 32 to 32 are damaged"), "%s", said);
+    /* Nobody knows what is right: it stays. */
+    cr_assert_eq(check(true), 2, "%s", said);
+    cr_assert_eq(check(false), 2, "%s", said);
+}
+
+/* Also in the entries of files that have no seal. A repair takes it away, and it can be sealed again. */
+Test(fsck, flipped_in_a_seal)
+{
+    build_sealed();
+    flip_anywhere(path_of_content(SEAL_SUFFIX, sealed_ino), 150,
+                  "('/sealed'): its seal is damaged");
+    char table[256];
+    (void)snprintf(table, sizeof table, "%s", path_of("home/content/" SEAL_TABLE));
+    flip_anywhere(table, 150, NULL);
+    for (uint64_t bit = 0; bit < SEAL_ENTRY_BYTES * 8; bit += getenv("WHISKFS_LONG") ? 1 : 7) {
+        flip(table, sealed_ino * SEAL_ENTRY_BYTES * 8 + bit);
+        cr_assert_eq(check(false), 1, "bit %lu", bit);
+        cr_assert_not_null(strstr(said, "('/sealed'): its seal is damaged"), "%s", said);
+        flip(table, sealed_ino * SEAL_ENTRY_BYTES * 8 + bit);
+    }
+    flip(table, (sealed_ino * SEAL_ENTRY_BYTES + 20) * 8);
+    cr_assert_eq(check(true), 1, "%s", said);
+    cr_assert_eq(check(false), 0, "%s", said);
+    struct volume *volume = open_as("home", HOME, NULL);
+    cr_assert_eq(volume_seal(volume, sealed_ino, NULL, NULL), 0);
+    volume_free(volume);
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+/* After a power cut nothing that a seal says counts. */
+Test(fsck, seals_before_a_power_cut)
+{
+    build_sealed();
+    flip(path_of_content("", sealed_ino), 77);
+    cr_assert_eq(check(false), 1, "%s", said);
+    forget_boot("home");
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+/* Wherever a bit of the state flips, looking at it ends, and what is found there is said of the state. */
+Test(fsck, flipped_anywhere_in_the_state)
+{
+    char path[256];
+    build_sealed();
+    (void)snprintf(path, sizeof path, "%s", path_of("home/state/data.mdb"));
+    flip_anywhere(path, 200, NULL);
 }
