@@ -13,6 +13,7 @@
 
 #define VOLUMES_MAX 4096
 #define HOSTS_MAX 1024
+#define DAMAGE_SHOWN 64u
 #define ATTACH_TIMEOUT_MAX_S 60
 #define VOLUME_MODE 01777 /* actions run as any user */
 
@@ -107,13 +108,53 @@ static json_t *volume_json(const struct volume_status *v)
         v->usage.is_suid, "dev", v->usage.is_dev);
 }
 
+/* The blocks that are known to be damaged, or the first of them. */
+static json_t *damage_json(struct host *host, const char *name)
+{
+    struct damage damage[DAMAGE_SHOWN];
+    char path[512] = "";
+    json_t *list = json_array();
+    struct volume *volume = volumes_find(host->volumes, name);
+    if (!volume)
+        return list;
+    size_t n = MIN(store_damage(volume_store(volume), damage, DAMAGE_SHOWN), DAMAGE_SHOWN);
+    for (size_t i = 0; i < n; i++) {
+        bool is_next = i > 0 && damage[i].ino == damage[i - 1].ino;
+        if (!is_next && tree_path(volume_tree(volume), damage[i].ino, path, sizeof path) < 0)
+            path[0] = '\0';
+        (void)json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "path", path, "inode",
+                                                    (json_int_t)damage[i].ino, "block",
+                                                    (json_int_t)damage[i].block));
+    }
+    volumes_put(host->volumes, volume);
+    return list;
+}
+
+static json_t *scrub_json(const struct scrub_status *s)
+{
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "running", s->is_running, "passes",
+                     (json_int_t)s->passes, "files", (json_int_t)s->files, "bytes",
+                     (json_int_t)s->bytes, "sealed", (json_int_t)s->sealed, "busy",
+                     (json_int_t)s->busy, "bad_seals", (json_int_t)s->bad_seals);
+}
+
+static json_t *attached_json(struct host *host, const struct volume_status *v)
+{
+    json_t *json = volume_json(v);
+    (void)json_object_set_new(json, "scrub", scrub_json(&v->scrub));
+    (void)json_object_set_new(json, "damaged", json_integer((json_int_t)v->damaged));
+    (void)json_object_set_new(json, "damage",
+                              v->damaged > 0 ? damage_json(host, v->name) : json_array());
+    return json;
+}
+
 static json_t *attached_volumes(struct host *host)
 {
     AUTO_FREE struct volume_status *all = calloc(VOLUMES_MAX, sizeof *all);
     json_t *list = json_array();
     int n = all ? MIN(volumes_list(host->volumes, all, VOLUMES_MAX), VOLUMES_MAX) : 0;
     for (int i = 0; i < n; i++)
-        (void)json_array_append_new(list, volume_json(&all[i]));
+        (void)json_array_append_new(list, attached_json(host, &all[i]));
     return list;
 }
 
@@ -172,7 +213,7 @@ static int run_volume_show(void *ctx, const json_t *arguments, struct control_ca
     if (r < 0)
         return r;
     if (volumes_status(host->volumes, name, &status) == 0) {
-        *ret_result = volume_json(&status);
+        *ret_result = attached_json(host, &status);
         return 0;
     }
     if (host->membership->ops->volume(host->membership, name, &known) < 0)
@@ -383,6 +424,30 @@ static int run_prefetch(void *ctx, const json_t *arguments, struct control_call 
     return 0;
 }
 
+/* ---- scrub ---- */
+
+static int run_scrub(void *ctx, const json_t *arguments, struct control_call *call,
+                     json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    struct volume *volume = volumes_find(host->volumes, name);
+    if (!volume)
+        return control_fail(call, -ENOENT, "volume '%s' is not attached here", name);
+    r = volume_scrub(volume, host->config->scrub_rate);
+    volumes_put(host->volumes, volume);
+    if (r == -EALREADY)
+        return control_fail(call, r, "volume '%s' is being scrubbed already: see 'whiskfs status'",
+                            name);
+    if (r < 0)
+        return fail_volume(call, r, "scrub", name);
+    *ret_result = json_pack("{s:s}", "name", name);
+    return 0;
+}
+
 /* ---- the host ---- */
 
 static json_t *hosts_json(struct host *host)
@@ -520,6 +585,7 @@ const struct control_command host_commands[] = {
     {"attach", run_attach},
     {"detach", run_detach},
     {"prefetch", run_prefetch},
+    {"scrub", run_scrub},
     {"status", run_status},
     {"peers", run_peers},
     {"stats", run_stats},

@@ -55,6 +55,7 @@ static const struct key {
     {"mounts", "autofs", KEY_AUTOFS, offsetof(struct config, autofs), "auto"},
     {"volumes", "size", KEY_SIZE, offsetof(struct config, volume_bytes), "10GiB"},
     {"volumes", "inodes", KEY_SIZE, offsetof(struct config, volume_inodes), "0"},
+    {"volumes", "scrub_rate", KEY_SIZE, offsetof(struct config, scrub_rate), "64MiB"},
     {"volumes", "content", KEY_SIZE, offsetof(struct config, content_bytes), "0"},
     {"volumes", "passthrough", KEY_AUTO, offsetof(struct config, passthrough), "auto"},
     {"volumes", "image", KEY_AUTO, offsetof(struct config, image), "auto"},

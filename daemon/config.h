@@ -42,6 +42,7 @@ struct config {
     /* [volumes] */
     uint64_t volume_bytes, volume_inodes;
     uint64_t content_bytes; /* of all volumes on this host; 0: no limit */
+    uint64_t scrub_rate;    /* bytes a second; 0: no limit */
     bool passthrough;
     bool image;
     /* [transfer] */

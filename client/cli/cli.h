@@ -62,5 +62,7 @@ static inline void cli_json_free(json_t **object)
 const char *cli_text(const json_t *object, const char *key);
 json_int_t cli_number(const json_t *object, const char *key);
 bool cli_flag(const json_t *object, const char *key);
+/* Of a volume: one line for each block that is known to be damaged. */
+void cli_print_damage(const json_t *volume);
 /* "1.5 GiB" into a buffer of the caller. */
 const char *cli_bytes(json_int_t bytes, char buffer[32]);

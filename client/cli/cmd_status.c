@@ -11,6 +11,30 @@ static const char *standing_of(const json_t *volume)
     return cli_flag(volume, "member") && cli_flag(volume, "lease") ? "member" : "learner";
 }
 
+void cli_print_damage(const json_t *volume)
+{
+    size_t i;
+    const json_t *block;
+    json_array_foreach(json_object_get(volume, "damage"), i, block)(void) printf(
+        "    DAMAGED: block %lld of '%s' (inode %lld)\n", (long long)cli_number(block, "block"),
+        cli_text(block, "path"), (long long)cli_number(block, "inode"));
+}
+
+static void print_scrub(const json_t *volume)
+{
+    const json_t *scrub = json_object_get(volume, "scrub");
+    char bytes[32];
+    if (cli_flag(scrub, "running"))
+        (void)printf("    being scrubbed: %s in %lld files so far\n",
+                     cli_bytes(cli_number(scrub, "bytes"), bytes),
+                     (long long)cli_number(scrub, "files"));
+    else if (cli_number(scrub, "passes") > 0)
+        (void)printf("    scrubbed: %s in %lld files\n",
+                     cli_bytes(cli_number(scrub, "bytes"), bytes),
+                     (long long)cli_number(scrub, "files"));
+    cli_print_damage(volume);
+}
+
 static void print_volume(const json_t *volume)
 {
     char used[32], limit[32];
@@ -31,6 +55,7 @@ static void print_volume(const json_t *volume)
         (void)printf(", %lld members, %lld learners", (long long)cli_number(volume, "members"),
                      (long long)cli_number(volume, "learners"));
     (void)putchar('\n');
+    print_scrub(volume);
 }
 
 int cmd_status(struct cli *cli, int argc, char **argv)

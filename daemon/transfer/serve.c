@@ -24,6 +24,7 @@ struct answer {
     struct buffer *packing;
     struct out_frame *frame; /* for the next block, or NULL */
     uint8_t *block;          /* its raw bytes */
+    struct seal seal;        /* of the file being served, or, with ino 0, none */
 };
 
 /* ---- being told to stop ---- */
@@ -145,6 +146,20 @@ static bool take_fault(struct transfer *t)
     return false;
 }
 
+/* What the disk has made of it is nobody's to have. */
+static bool is_damaged(struct answer *a, uint64_t block, struct block_checksum sum)
+{
+    if (a->seal.ino == 0 || !seal_is_broken(&a->seal, block, sum))
+        return false;
+    log_error("transfer",
+              "block %" PRIu64 " of inode %" PRIu64
+              " is damaged on this disk and not served to %s: see fsck",
+              block, a->seal.ino, conn_name(a->conn));
+    (void)store_note_damage(volume_store(a->volume), &a->seal, block);
+    atomic_fetch_add(&a->t->counters.damaged_blocks, 1);
+    return true;
+}
+
 /* Raw bytes go from where they were read to. What is packed or little is copied, and the frame serves the next block: a
  * queue of little frames in large ones would hold more memory than its bound says. */
 static int send_encoded(struct answer *a, const ProtobufCMessage *message, struct span bytes)
@@ -160,6 +175,8 @@ static int send_block(struct answer *a, const Whiskfs__Range *range, uint64_t bl
 {
     struct encoded_block encoded;
     block_encode(a->block, size, a->packing->bytes, &encoded);
+    if (is_damaged(a, block, encoded.checksum))
+        return -EIO;
     Whiskfs__Block message = WHISKFS__BLOCK__INIT;
     message.ino = range->ino;
     message.version = range->version;
@@ -221,13 +238,11 @@ static int find_content(struct answer *a, const Whiskfs__Range *range, struct co
     return 0;
 }
 
-static int serve_range(struct answer *a, const Whiskfs__Range *range)
+static int serve_blocks(struct answer *a, struct content *content, const Whiskfs__Range *range,
+                        uint64_t file_bytes)
 {
-    AUTO(content_putp) struct content *content = NULL;
-    uint64_t file_bytes, end;
-    int e = find_content(a, range, &content, &file_bytes);
-    if (e < 0)
-        return e;
+    uint64_t end;
+    int e = 0;
     if (__builtin_add_overflow(range->first, (uint64_t)range->n, &end) ||
         end > block_count(file_bytes))
         return -EINVAL;
@@ -235,6 +250,20 @@ static int serve_range(struct answer *a, const Whiskfs__Range *range)
         e = atomic_load(&a->serving->is_cancelled)
                 ? -ECANCELED
                 : serve_block(a, content, range, block, file_bytes);
+    return e;
+}
+
+static int serve_range(struct answer *a, const Whiskfs__Range *range)
+{
+    AUTO(content_putp) struct content *content = NULL;
+    uint64_t file_bytes;
+    int e = find_content(a, range, &content, &file_bytes);
+    if (e < 0)
+        return e;
+    if (store_find_seal(volume_store(a->volume), range->ino, range->version, &a->seal) < 0)
+        a->seal = (struct seal){.fd = -1};
+    e = serve_blocks(a, content, range, file_bytes);
+    seal_close(&a->seal);
     return e;
 }
 

@@ -12,6 +12,7 @@
 #include "daemon/replica/member.h"
 #include "daemon/volumes/volumes.h"
 #include "fs/fuse/ledger.h"
+#include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
 
@@ -73,6 +74,9 @@ static struct source *source_of(struct attachment *attachment)
     return attachment->home ? home_source(attachment->home) : member_source(attachment->member);
 }
 
+/* Most files that are written again are so within this. */
+#define SEAL_AFTER_NS (5 * NS_PER_S)
+
 static struct volume_options options_of(struct attachment *attachment)
 {
     return (struct volume_options){
@@ -80,6 +84,7 @@ static struct volume_options options_of(struct attachment *attachment)
         .self = attachment->options->env->self,
         .source = source_of(attachment),
         .survivors = attachment->ledger ? ledger_survivors(attachment->ledger) : NULL,
+        .seal_after_ns = SEAL_AFTER_NS,
         .image = attachment->options->image,
     };
 }
@@ -467,6 +472,9 @@ void attachment_status(struct attachment *attachment, struct volume_status *ret_
     ret_status->applied = volume_applied(volume);
     ret_status->durable = log_durable(volume_log(volume));
     ret_status->log_first = log_first(volume_log(volume));
+    ret_status->sealed = volume_n_sealed(volume);
+    volume_scrub_status(volume, &ret_status->scrub);
+    ret_status->damaged = store_damage(volume_store(volume), NULL, 0);
 }
 
 /* ---- life ---- */

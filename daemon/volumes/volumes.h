@@ -102,6 +102,9 @@ struct volume_status {
     struct replica_status replica;
     struct tree_usage usage;
     uint64_t applied, durable, log_first;
+    uint64_t sealed; /* files, since the volume was opened */
+    struct scrub_status scrub;
+    uint64_t damaged; /* blocks that this host keeps: see store_damage */
     uint64_t reads_bytes, read_requests, writes_bytes, write_requests, wait_ns;
     uint64_t opens_passthrough, opens_cached, requests, errors;
 };
