@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -114,6 +115,34 @@ int disk_write(int fd, const void *data, size_t size, uint64_t offset)
     struct disk_call call = {
         .op = DISK_WRITE, .fd = fd, .data = data, .offset = offset, .size = size};
     return (int)CALL(&call, write_all(fd, data, size, offset));
+}
+
+/* False: not all of it, for whatever reason. */
+static bool write_together(int fd, const struct span *pieces, unsigned n, uint64_t offset)
+{
+    struct iovec vectors[DISK_PIECES_MAX];
+    size_t size = 0;
+    for (unsigned i = 0; i < n; i++) {
+        vectors[i] = (struct iovec){.iov_base = (void *)(uintptr_t)pieces[i].data,
+                                    .iov_len = pieces[i].size};
+        size += pieces[i].size;
+    }
+    return pwritev(fd, vectors, (int)n, (off_t)offset) == (ssize_t)size;
+}
+
+int disk_write_pieces(int fd, const struct span *pieces, unsigned n, uint64_t offset)
+{
+    CHECK(n <= DISK_PIECES_MAX);
+    bool is_hooked = atomic_load_explicit(&the_hook, memory_order_acquire) != NULL;
+    if (!is_hooked && write_together(fd, pieces, n, offset))
+        return 0;
+    for (unsigned i = 0; i < n; i++) {
+        int e = disk_write(fd, pieces[i].data, pieces[i].size, offset);
+        if (e < 0)
+            return e;
+        offset += pieces[i].size;
+    }
+    return 0;
 }
 
 static int64_t copy_some(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t size)

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "proto/base/check.h"
+#include "proto/wire.h"
 
 /* Opens with O_CLOEXEC; new files have mode 0600. Returns the descriptor. */
 MUST_USE int disk_open(int dirfd, const char *name, int flags);
@@ -25,6 +26,10 @@ MUST_USE int64_t disk_read(int fd, void *buffer, size_t size, uint64_t offset);
 MUST_USE int64_t disk_read_once(int fd, void *buffer, size_t size, uint64_t offset);
 /* Writes all of it, or fails with any part of it written. */
 MUST_USE int disk_write(int fd, const void *data, size_t size, uint64_t offset);
+/* As disk_write of what the pieces, at most DISK_PIECES_MAX, make one after the other: the kernel keeps pages as large as
+ * what is written at once. A hook sees a write for each. */
+#define DISK_PIECES_MAX 16u
+MUST_USE int disk_write_pieces(int fd, const struct span *pieces, unsigned n, uint64_t offset);
 /* Copies up to size bytes inside the kernel: how many, 0 at the end. -EOPNOTSUPP, -EXDEV, -EINVAL: it cannot here. */
 MUST_USE int64_t disk_copy(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t size);
 MUST_USE int disk_truncate(int fd, uint64_t size);

@@ -349,26 +349,38 @@ static int write_zeros(int fd, uint64_t offset, uint64_t size)
     return e == -EOPNOTSUPP ? disk_write(fd, zeros, size, offset) : e;
 }
 
-/* 1: claimed. 0: present already, or somebody is writing it: then theirs counts. */
-static int claim_for_fill(struct content *c, uint64_t block, size_t size)
+static bool is_fill(const struct content *c, uint64_t first, const struct span *blocks, unsigned n)
 {
-    if (content_is_complete(c))
-        return 0;
-    if (block >= c->map.n_blocks || (size != 0 && size != block_bytes(c, block)))
-        return -EINVAL;
-    SCOPED_LOCK(&c->lock);
-    if (block_map_has(&c->map, block) || block_map_busy(&c->map, block))
-        return 0;
-    block_map_set_busy(&c->map, block, true);
-    return 1;
+    for (unsigned i = 0; i < n; i++) {
+        if (first + i >= c->map.n_blocks ||
+            (blocks[i].size != 0 && blocks[i].size != block_bytes(c, first + i)))
+            return false;
+    }
+    return true;
 }
 
-static bool end_fill(struct content *c, uint64_t block, bool is_present)
+/* How many of n blocks it claimed, up to the first that is present already or that somebody is writing: then theirs counts. */
+static unsigned claim_for_fill(struct content *c, uint64_t first, unsigned n)
+{
+    unsigned claimed = 0;
+    SCOPED_LOCK(&c->lock);
+    for (; claimed < n; claimed++) {
+        uint64_t block = first + claimed;
+        if (block_map_has(&c->map, block) || block_map_busy(&c->map, block))
+            break;
+        block_map_set_busy(&c->map, block, true);
+    }
+    return claimed;
+}
+
+static bool end_fill(struct content *c, uint64_t first, unsigned n, bool is_present)
 {
     SCOPED_LOCK(&c->lock);
-    block_map_set_busy(&c->map, block, false);
-    if (is_present)
-        block_map_set(&c->map, block);
+    for (uint64_t block = first; block < first + n; block++) {
+        block_map_set_busy(&c->map, block, false);
+        if (is_present)
+            block_map_set(&c->map, block);
+    }
     cond_broadcast(&c->changed);
     flush_map_locked(c);
     return note_completion_locked(c);
@@ -383,43 +395,84 @@ static bool has_room(const struct store *store)
     return room.free_bytes >= MIN(FILL_RESERVE_BYTES, room.total_bytes / 16);
 }
 
+static uint64_t bytes_of(const struct span *pieces, unsigned n)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < n; i++)
+        size += pieces[i].size;
+    return size;
+}
+
 /* Cache does not come out of what the volume's writers may take. */
-static int write_cache(struct content *c, const void *data, size_t size, uint64_t offset)
+static int write_cache(struct content *c, const struct span *pieces, unsigned n, uint64_t offset)
 {
     struct image *image = c->store->image;
+    uint64_t size = bytes_of(pieces, n);
+    if (!has_room(c->store))
+        return -ENOSPC;
     image_lend(image, size + IMAGE_OWN_BYTES);
-    int e = disk_write(c->fd, data, size, offset);
+    int e = disk_write_pieces(c->fd, pieces, n, offset);
     image_lent(image, size + IMAGE_OWN_BYTES, e == 0 ? size : 0);
     return e;
 }
 
 /* An own file may have been cut inside the block, and have lost what it had of it to a power cut: it stays as short. */
-static int write_block(struct content *c, uint64_t block, const void *data)
+static int write_block(struct content *c, uint64_t block, struct span data)
 {
     uint64_t offset = block * BLOCK_BYTES, end = content_size(c);
     uint64_t size = end > offset ? MIN(block_bytes(c, block), end - offset) : 0;
     if (size == 0)
         return 0;
-    if (!data)
+    if (data.size == 0)
         return write_zeros(c->fd, offset, size);
-    return has_room(c->store) ? write_cache(c, data, (size_t)size, offset) : -ENOSPC;
+    data.size = (size_t)size;
+    return write_cache(c, &data, 1, offset);
 }
 
-static int write_alone(struct content *c, uint64_t block, const void *data)
+/* Bytes, all of them inside the file. */
+static bool is_plain_run(struct content *c, uint64_t first, const struct span *blocks, unsigned n)
 {
+    for (unsigned i = 0; i < n; i++) {
+        if (blocks[i].size == 0)
+            return false;
+    }
+    return first * BLOCK_BYTES + bytes_of(blocks, n) <= content_size(c);
+}
+
+static int write_alone(struct content *c, uint64_t first, const struct span *blocks, unsigned n)
+{
+    int e = 0;
     SCOPED_LOCK(&c->filling);
-    return write_block(c, block, data);
+    if (is_plain_run(c, first, blocks, n))
+        return write_cache(c, blocks, n, first * BLOCK_BYTES);
+    for (unsigned i = 0; i < n && e == 0; i++)
+        e = write_block(c, first + i, blocks[i]);
+    return e;
+}
+
+int content_fill_run(struct content *c, uint64_t first, const struct span *blocks, unsigned n)
+{
+    unsigned claimed;
+    CHECK(n <= FILL_BLOCKS_MAX);
+    if (content_is_complete(c))
+        return 0;
+    if (!is_fill(c, first, blocks, n))
+        return -EINVAL;
+    for (unsigned i = 0; i < n; i += MAX(claimed, 1u)) {
+        claimed = claim_for_fill(c, first + i, n - i);
+        int e = claimed > 0 ? write_alone(c, first + i, blocks + i, claimed) : 0;
+        if (claimed > 0 && end_fill(c, first + i, claimed, e == 0))
+            tidy_completed(&c->store->tidy, c);
+        if (e < 0)
+            return e;
+    }
+    return 0;
 }
 
 int content_fill(struct content *c, uint64_t block, const void *data, size_t size)
 {
-    int claimed = claim_for_fill(c, block, size);
-    if (claimed <= 0)
-        return claimed;
-    int e = write_alone(c, block, size == 0 ? NULL : data);
-    if (end_fill(c, block, e == 0))
-        tidy_completed(&c->store->tidy, c);
-    return e;
+    struct span bytes = {.data = data, .size = size};
+    return content_fill_run(c, block, &bytes, 1);
 }
 
 /* ---- waiting ---- */

@@ -23,6 +23,7 @@
 #include "fs/store/seal.h"
 #include "proto/base/check.h"
 #include "proto/base/cleanup.h"
+#include "proto/wire.h"
 
 #define BLOCK_BYTES (128u << 10)
 #define FILL_RESERVE_BYTES                                                                         \
@@ -100,6 +101,11 @@ uint64_t content_present_bytes(struct content *content);
  * A block that is present already stays as it is: local writes win. -ENOSPC: also when less than the reserve is free;
  * -EIO. */
 MUST_USE int content_fill(struct content *content, uint64_t block, const void *data, size_t size);
+/* The same of n blocks (at most FILL_BLOCKS_MAX) from `first` on, written together where that can be. -EINVAL: one has the wrong
+ * size, and none is stored. Of other errors some may be stored. */
+#define FILL_BLOCKS_MAX 8u
+MUST_USE int content_fill_run(struct content *content, uint64_t first, const struct span *blocks,
+                              unsigned n);
 
 /* Returns when bytes [offset, offset + size) can be read from content_fd(): fetches what is missing through the
  * source and waits, at most until the monotonic deadline. -ETIMEDOUT, -EIO, -EHOSTUNREACH, -ESTALE from the source. */

@@ -83,6 +83,43 @@ Test(content, refuses_blocks_of_wrong_size_or_place)
     cr_assert_eq(content_present_bytes(content), 0);
 }
 
+/* Blocks that come together are stored around what is there; zeros and the short last block are among them. */
+Test(content, fills_a_run)
+{
+    struct span run[5];
+    for (unsigned i = 0; i < 5; i++) {
+        size_t size = i == 4 ? 1000 : BLOCK_BYTES;
+        uint8_t *data = malloc(size);
+        memset(data, 'a' + (int)i, size);
+        run[i] = (struct span){.data = data, .size = size};
+    }
+    struct span zeros = {.data = run[3].data, .size = 0},
+                whole[] = {run[0], run[1], run[2], zeros, run[4]};
+    cr_assert_eq(pattern_fill(content, FILE_BYTES, 1), 0);
+    cr_assert_eq(content_fill_run(content, 0, whole, 5), 0);
+    cr_assert(content_is_complete(content));
+    cr_assert_eq(byte_at(content, 0), 'a');
+    cr_assert(has_pattern(content, 3, BLOCK_BYTES, BLOCK_BYTES));
+    cr_assert_eq(byte_at(content, 2 * BLOCK_BYTES), 'c');
+    cr_assert_eq(byte_at(content, 3 * BLOCK_BYTES - 1), 'c');
+    cr_assert_eq(byte_at(content, 3 * BLOCK_BYTES), 0);
+    cr_assert_eq(byte_at(content, FILE_BYTES - 1), 'e');
+    cr_assert_eq(content_size(content), FILE_BYTES);
+    for (unsigned i = 0; i < 5; i++)
+        free((void *)(uintptr_t)run[i].data);
+}
+
+/* One of a wrong size, or past the end: none of them is stored. */
+Test(content, refuses_a_run_with_a_wrong_block)
+{
+    AUTO_FREE uint8_t *data = calloc(1, BLOCK_BYTES);
+    struct span good = {.data = data, .size = BLOCK_BYTES}, bad = {.data = data, .size = 1000};
+    cr_assert_eq(content_fill_run(content, 0, (struct span[]){good, bad}, 2), -EINVAL);
+    cr_assert_eq(content_fill_run(content, 3, (struct span[]){good, good}, 2), -EINVAL);
+    cr_assert_eq(content_fill_run(content, 3, (struct span[]){good, bad, bad}, 3), -EINVAL);
+    cr_assert_eq(content_present_bytes(content), 0);
+}
+
 /* A block of zeros takes no room, even where half a fill had left bytes. */
 Test(content, stores_zeros_as_holes)
 {
