@@ -45,6 +45,8 @@
 #define STAGE_BYTES (128u << 10)
 #define FRAME_BYTES_MAX (FRAME_HEADER_BYTES + FRAME_BODY_MAX + ENTRIES_RAW_MAX)
 
+#define IN_BYTES (FRAME_BYTES_MAX + RECORD_BYTES)
+
 #define PROTOCOL_VERSION_MIN 1u
 #define PROTOCOL_VERSION_MAX 1u
 
@@ -67,7 +69,8 @@ struct peer {
 };
 
 struct handler {
-    frame_handler_f *fn; /* or NULL */
+    frame_handler_f *fn;        /* or NULL */
+    frames_handler_f *together; /* or NULL */
     void *ctx;
     bool is_inline;
 };
@@ -163,9 +166,12 @@ struct conn {
         size_t at, size;
     } staged, received;
     struct {
-        uint8_t *data;
-        size_t at, size; /* unread bytes are [at, size) */
+        uint8_t *data;   /* IN_BYTES */
+        size_t at, size; /* unread bytes are [at, size); those of gathered frames lie before them */
     } in;
+    struct frame
+        gathered[FRAMES_TOGETHER_MAX]; /* of one type, not handled yet; only while receiving */
+    unsigned n_gathered;
 };
 
 /* conn.c */
@@ -202,6 +208,8 @@ MUST_USE int hello_frame(struct conn *conn, const struct frame *frame);
 
 /* dispatch.c. -EAGAIN: no worker free, keep the frame. */
 MUST_USE int conn_dispatch(struct conn *conn, const struct frame *frame);
+/* Handles the frames that were gathered: their bytes are not needed any more. */
+void conn_deliver(struct conn *conn);
 /* A warning, at most once a minute and limit. */
 void warn_limited(struct log_limit *limit, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Counts and logs what breaks the protocol. Returns -EPROTO. */

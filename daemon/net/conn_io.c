@@ -187,14 +187,25 @@ static size_t frame_limit(const struct conn *conn)
     return conn->state == CONN_READY ? FRAME_BYTES_MAX : STRANGER_FRAME_MAX;
 }
 
+/* Room for size bytes from in.at on. */
+static void make_room(struct conn *conn, size_t size)
+{
+    if (conn->in.at + size <= IN_BYTES)
+        return;
+    conn_deliver(conn);
+    conn->in.size -= conn->in.at;
+    memmove(conn->in.data, conn->in.data + conn->in.at, conn->in.size);
+    conn->in.at = 0;
+}
+
 /* Handles the whole frames that are there. *ret_want: how many bytes to read next; a frame that has begun is read to
- * its very end, so the buffer is empty after it and no large frame is ever moved. */
+ * its very end, and has room to its end when more than its first record is read, so little is ever moved. */
 static int parse(struct conn *conn, size_t *ret_want)
 {
     for (;;) {
         struct span bytes = {.data = conn->in.data + conn->in.at,
                              .size = conn->in.size - conn->in.at};
-        if (bytes.size == 0)
+        if (bytes.size == 0 && conn->n_gathered == 0)
             conn->in.at = conn->in.size = 0;
         size_t size = FRAME_HEADER_BYTES;
         int r = frame_peek(bytes, &size);
@@ -202,6 +213,7 @@ static int parse(struct conn *conn, size_t *ret_want)
             return conn_violation(conn, "a malformed frame");
         if (r == -EAGAIN || size > bytes.size) {
             *ret_want = bytes.size == 0 ? RECORD_BYTES : size - bytes.size;
+            make_room(conn, MAX(size, (size_t)RECORD_BYTES));
             return 0;
         }
         struct frame frame;
@@ -215,7 +227,7 @@ static int parse(struct conn *conn, size_t *ret_want)
     }
 }
 
-int conn_pump_in(struct conn *conn, bool *ret_moved)
+static int receive_frames(struct conn *conn, bool *ret_moved)
 {
     size_t moved = 0;
     while (moved < PUMP_BYTES) {
@@ -232,4 +244,11 @@ int conn_pump_in(struct conn *conn, bool *ret_moved)
         *ret_moved = true;
     }
     return 0;
+}
+
+int conn_pump_in(struct conn *conn, bool *ret_moved)
+{
+    int r = receive_frames(conn, ret_moved);
+    conn_deliver(conn);
+    return r;
 }

@@ -122,7 +122,7 @@ static int secure(struct conn *conn)
         r = admit_caller(conn);
     if (r < 0)
         return r;
-    conn->in.data = malloc(FRAME_BYTES_MAX + RECORD_BYTES);
+    conn->in.data = malloc(IN_BYTES);
     conn->staged.data = malloc(STAGE_BYTES);
     conn->received.data = malloc(STAGE_BYTES);
     return conn->in.data && conn->staged.data && conn->received.data ? 0 : -ENOMEM;

@@ -51,10 +51,36 @@ static void refuse_unknown(struct conn *conn, const struct frame *frame)
         conn_refuse(conn, frame->id, ENOSYS, text);
 }
 
+void conn_deliver(struct conn *conn)
+{
+    unsigned n = conn->n_gathered;
+    if (n == 0)
+        return;
+    const struct handler *handler = &conn->peers->handlers[conn->gathered[0].type];
+    conn->n_gathered = 0;
+    handler->together(handler->ctx, conn, conn->gathered, n);
+}
+
+static bool is_gathered(const struct conn *conn, const struct frame *frame)
+{
+    return conn->state == CONN_READY && conn->peers->handlers[frame->type].together;
+}
+
+static void gather(struct conn *conn, const struct frame *frame)
+{
+    conn->gathered[conn->n_gathered++] = *frame;
+    if (conn->n_gathered == FRAMES_TOGETHER_MAX)
+        conn_deliver(conn);
+}
+
 /* A frame that is nobody's answer. */
 static int handle(struct conn *conn, const struct frame *frame)
 {
     const struct handler *handler = &conn->peers->handlers[frame->type];
+    if (handler->together) {
+        gather(conn, frame);
+        return 0;
+    }
     if (!handler->fn) {
         refuse_unknown(conn, frame);
         return 0;
@@ -91,6 +117,8 @@ static int dispatch(struct conn *conn, const struct frame *frame)
 
 int conn_dispatch(struct conn *conn, const struct frame *frame)
 {
+    if (!is_gathered(conn, frame) || conn->gathered[0].type != frame->type)
+        conn_deliver(conn); /* what came before goes before */
     int r = dispatch(conn, frame);
     if (r == 0)
         count_received(conn, frame);

@@ -84,6 +84,13 @@ void peers_handle(struct peers *peers, enum frame_type type, bool is_inline,
     peers->handlers[type] = (struct handler){.fn = handler, .ctx = ctx, .is_inline = is_inline};
 }
 
+void peers_handle_together(struct peers *peers, enum frame_type type, frames_handler_f *handler,
+                           void *ctx)
+{
+    CHECK(!peers->started && type < FRAME_TYPE_MAX && !peers->handlers[type].fn);
+    peers->handlers[type] = (struct handler){.together = handler, .ctx = ctx, .is_inline = true};
+}
+
 void peers_on_close(struct peers *peers, conn_closed_f *closed, void *ctx)
 {
     CHECK(!peers->started && peers->n_closers < CLOSERS_MAX);

@@ -47,6 +47,12 @@ typedef void frame_handler_f(void *ctx, struct conn *conn, const struct frame *f
  * FRAME_ERROR); without one they are dropped. */
 void peers_handle(struct peers *peers, enum frame_type type, bool is_inline,
                   frame_handler_f *handler, void *ctx);
+/* Inline, for frames that come in numbers: the handler gets at most FRAMES_TOGETHER_MAX that followed one another on the connection
+ * and were all there. Never waits for more. */
+#define FRAMES_TOGETHER_MAX 8u
+typedef void frames_handler_f(void *ctx, struct conn *conn, const struct frame *frames, unsigned n);
+void peers_handle_together(struct peers *peers, enum frame_type type, frames_handler_f *handler,
+                           void *ctx);
 typedef void conn_closed_f(void *ctx, struct conn *conn);
 void peers_on_close(struct peers *peers, conn_closed_f *closed,
                     void *ctx);                 /* several may be registered */

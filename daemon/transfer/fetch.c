@@ -1,5 +1,6 @@
 #include "daemon/transfer/fetch.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -342,64 +343,116 @@ static struct log_limit *bad_source_limit(struct transfer *t, struct host_id hos
     return &t->bad_sources[i].limit;
 }
 
-static void note_bad_block(struct transfer *t, struct conn *conn, const Whiskfs__Block *message)
+/* A block that came and is right; data.size 0: zeros. */
+struct arrival {
+    uint64_t id; /* of the request */
+    struct content *content;
+    enum fetch_class class;
+    uint64_t block, size;
+    struct span data;
+};
+
+/* What came together on one connection: blocks that follow one another are stored at once. */
+struct arrivals {
+    struct transfer *t;
+    struct conn *conn;
+    struct buffer *unpacked; /* of the last one */
+    struct arrival items[FRAMES_TOGETHER_MAX];
+    unsigned n;
+};
+
+static_assert(FRAMES_TOGETHER_MAX <= FILL_BLOCKS_MAX, "a run is filled at once");
+
+static void note_bad_block(const struct arrivals *a, const struct arrival *item)
 {
     uint64_t n_suppressed;
-    atomic_fetch_add(&t->counters.checksum_failures, 1);
-    if (!log_allow(bad_source_limit(t, conn_host(conn)), &n_suppressed))
+    atomic_fetch_add(&a->t->counters.checksum_failures, 1);
+    if (!log_allow(bad_source_limit(a->t, conn_host(a->conn)), &n_suppressed))
         return;
     log_error("transfer",
               "host %s sent a damaged block %" PRIu64 " of inode %" PRIx64
               ": it is asked for again version=%" PRIu64 " suppressed=%" PRIu64,
-              conn_name(conn), message->block, message->ino, message->version, n_suppressed);
+              conn_name(a->conn), item->block, content_ino(item->content),
+              content_version(item->content), n_suppressed);
 }
 
-/* Checks, decodes and stores one block. -EBADMSG: damaged. */
-static int take_block(struct content *content, const Whiskfs__Block *message, struct span raw,
-                      uint8_t out[static BLOCK_SIZE_MAX])
+/* Stored, or not: whoever waits hears of it. */
+static void land(struct arrivals *a, const struct arrival *item, int error)
 {
-    struct span data;
-    struct block_checksum checksum = {message->checksum_low, message->checksum_high};
-    int e = block_decode(message->codec, raw, message->size, checksum, out, &data);
-    if (e < 0)
-        return e;
-    e = content_fill(content, message->block, data.data, data.size);
-    return e == -EINVAL ? -EBADMSG : e;
+    struct transfer_counters *counters = &a->t->counters;
+    if (error == 0) {
+        atomic_fetch_add(&counters->fetched_blocks[item->class], 1);
+        atomic_fetch_add(&counters->fetched_bytes[item->class], item->size);
+    } else if (error == -EBADMSG) {
+        note_bad_block(a, item);
+    }
+    flights_arrived(&a->t->flights, a->conn, item->id, item->content, item->block, error);
+    content_put(item->content);
 }
 
-static void receive_block(struct transfer *t, struct conn *conn, uint64_t id,
-                          const Whiskfs__Block *message, struct span raw)
+static void store_run(struct arrivals *a)
 {
-    struct content *content;
-    enum fetch_class class;
-    if (!flights_arriving(&t->flights, conn, id, message->ino, message->version, message->block,
-                          &content, &class))
+    struct span blocks[FRAMES_TOGETHER_MAX];
+    if (a->n == 0)
         return;
-    struct buffer *buffer;
-    int e = buffers_take(&t->unpacking, INT64_MAX, &buffer);
-    if (e == 0) {
-        e = take_block(content, message, raw, buffer->bytes);
-        buffers_return(&t->unpacking, buffer);
-    }
-    if (e == 0) {
-        atomic_fetch_add(&t->counters.fetched_blocks[class], 1);
-        atomic_fetch_add(&t->counters.fetched_bytes[class], message->size);
-    } else if (e == -EBADMSG) {
-        note_bad_block(t, conn, message);
-    }
-    flights_arrived(&t->flights, conn, id, content, message->block, e);
-    content_put(content);
+    for (unsigned i = 0; i < a->n; i++)
+        blocks[i] = a->items[i].data;
+    int e = content_fill_run(a->items[0].content, a->items[0].block, blocks, a->n);
+    for (unsigned i = 0; i < a->n; i++)
+        land(a, &a->items[i], e == -EINVAL ? -EBADMSG : e);
+    a->n = 0;
 }
 
-void fetch_on_block(void *ctx, struct conn *conn, const struct frame *frame)
+static void add_to_run(struct arrivals *a, const struct arrival *item)
+{
+    const struct arrival *last = a->n > 0 ? &a->items[a->n - 1] : NULL;
+    if (last && (last->content != item->content || last->block + 1 != item->block))
+        store_run(a);
+    a->items[a->n++] = *item;
+}
+
+static void receive_block(struct arrivals *a, uint64_t id, const Whiskfs__Block *message,
+                          struct span raw)
+{
+    struct arrival item = {.id = id, .block = message->block, .size = message->size};
+    struct block_checksum checksum = {message->checksum_low, message->checksum_high};
+    if (!flights_arriving(&a->t->flights, a->conn, id, message->ino, message->version,
+                          message->block, &item.content, &item.class))
+        return;
+    int e =
+        block_decode(message->codec, raw, message->size, checksum, a->unpacked->bytes, &item.data);
+    if (e < 0) {
+        land(a, &item, e);
+        return;
+    }
+    add_to_run(a, &item);
+    if (message->codec == BLOCK_LZ4)
+        store_run(a); /* the next one is unpacked to the same place */
+}
+
+static void receive_frame(struct arrivals *a, const struct frame *frame)
 {
     ProtobufCMessage *message;
     if (message_get(frame->body, &whiskfs__block__descriptor, &message) < 0) {
-        conn_close(conn, "a BLOCK that cannot be read");
+        conn_close(a->conn, "a BLOCK that cannot be read");
         return;
     }
-    receive_block(ctx, conn, frame->id, (const Whiskfs__Block *)message, frame->raw);
+    receive_block(a, frame->id, (const Whiskfs__Block *)message, frame->raw);
     message_free(message);
+}
+
+/* Without memory nothing is taken: the requests are over when the connection is. */
+void fetch_on_blocks(void *ctx, struct conn *conn, const struct frame *frames, unsigned n)
+{
+    struct arrivals arrivals = {.t = ctx, .conn = conn};
+    if (buffers_take(&arrivals.t->unpacking, INT64_MAX, &arrivals.unpacked) < 0) {
+        conn_close(conn, "out of memory");
+        return;
+    }
+    for (unsigned i = 0; i < n; i++)
+        receive_frame(&arrivals, &frames[i]);
+    store_run(&arrivals);
+    buffers_return(&arrivals.t->unpacking, arrivals.unpacked);
 }
 
 /* An end without an error, while blocks are owed, is one. */

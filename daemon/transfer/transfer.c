@@ -61,7 +61,7 @@ static void handle_frames(struct transfer *t)
 {
     peers_handle(t->peers, FRAME_FETCH, false, serve_on_fetch, t);
     peers_handle(t->peers, FRAME_CANCEL, true, serve_on_cancel, t);
-    peers_handle(t->peers, FRAME_BLOCK, true, fetch_on_block, t);
+    peers_handle_together(t->peers, FRAME_BLOCK, fetch_on_blocks, t);
     peers_handle(t->peers, FRAME_FETCH_END, true, fetch_on_end, t);
     peers_handle(t->peers, FRAME_ERROR, true, fetch_on_error, t);
     peers_on_close(t->peers, on_close, t);

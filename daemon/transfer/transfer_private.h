@@ -74,7 +74,7 @@ enum fetch_class fetch_class_of(enum frame_class class);
 /* Asks for those of the items (at most FLIGHT_BLOCKS, all of one upstream) that are not under way. */
 MUST_USE int fetch_ask(struct transfer *transfer, const char *volume, const struct wanted *items,
                        unsigned n, enum fetch_class class, int64_t deadline_ns);
-void fetch_on_block(void *transfer, struct conn *conn, const struct frame *frame);
+void fetch_on_blocks(void *transfer, struct conn *conn, const struct frame *frames, unsigned n);
 void fetch_on_end(void *transfer, struct conn *conn, const struct frame *frame);
 void fetch_on_error(void *transfer, struct conn *conn, const struct frame *frame);
 

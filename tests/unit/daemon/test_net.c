@@ -388,6 +388,71 @@ static void *call_until_end(void *arg)
     return NULL;
 }
 
+/* ---- frames that come in numbers ---- */
+
+#define STREAMED 60
+static int streamed[STREAMED]; /* ids in the order in which they were handled */
+static atomic_int n_streamed, most_together, n_wrong;
+
+static void note_streamed(const struct frame *frame)
+{
+    int n = atomic_load(&n_streamed);
+    for (size_t i = 0; i < frame->raw.size; i++)
+        if (frame->raw.data[i] != (uint8_t)frame->id)
+            atomic_fetch_add(&n_wrong, 1);
+    streamed[n] = (int)frame->id;
+    atomic_store(&n_streamed, n + 1);
+}
+
+static void note_block(void *ctx, struct conn *conn, const struct frame *frames, unsigned n)
+{
+    (void)ctx;
+    (void)conn;
+    cr_assert(n > 0 && n <= FRAMES_TOGETHER_MAX);
+    most_together = MAX(most_together, (int)n);
+    (void)poll(NULL, 0, 5); /* the next ones come meanwhile */
+    for (unsigned i = 0; i < n; i++)
+        note_streamed(&frames[i]);
+}
+
+static void note_ack(void *ctx, struct conn *conn, const struct frame *frame)
+{
+    (void)ctx;
+    (void)conn;
+    note_streamed(frame);
+}
+
+static bool all_streamed(void *unused)
+{
+    (void)unused;
+    return atomic_load(&n_streamed) == STREAMED;
+}
+
+/* They reach their handler several at a time, whole, and in their place among frames of other types. */
+Test(net, frames_together)
+{
+    static uint8_t raw[BLOCK_RAW_MAX];
+    struct peers *h1 = start("h1"), *h2 = net_host(&net, "h2", "h2");
+    peers_handle_together(h2, FRAME_BLOCK, note_block, NULL);
+    peers_handle(h2, FRAME_ACK, true, note_ack, NULL);
+    cr_assert_eq(peers_start(h2), 0);
+    struct conn *conn = get(h1, "h2", CHANNEL_DATA, 0);
+    for (int i = 0; i < STREAMED; i++) {
+        bool is_ack = i % 23 == 22;
+        size_t size = is_ack ? 0 : i % 5 == 4 ? 1 + (size_t)i : sizeof raw;
+        memset(raw, i, sizeof raw);
+        cr_assert_eq(conn_send(conn, FRAME_STREAM, is_ack ? FRAME_ACK : FRAME_BLOCK, (uint64_t)i,
+                               NULL, (struct span){raw, size}, soon()),
+                     0);
+    }
+    cr_assert(eventually(all_streamed, NULL), "%d", atomic_load(&n_streamed));
+    for (int i = 0; i < STREAMED; i++)
+        cr_assert_eq(streamed[i], i);
+    cr_assert_eq(n_wrong, 0);
+    cr_assert_gt(most_together, 1);
+    conn_put(conn);
+}
+
 Test(net, stop_under_load)
 {
     struct peers *h1 = start("h1");
