@@ -209,11 +209,15 @@ static int begin(struct scrub *s, uint64_t rate, bool *ret_is_left)
     return 0;
 }
 
-static void note_started(struct scrub *s, pthread_t thread)
+/* Under the lock, so that a pass which ends at once is not over before it is known to be there. */
+static int start(struct volume *volume)
 {
+    struct scrub *s = &volume->scrub;
     SCOPED_LOCK(&s->lock);
-    s->thread = thread;
-    s->is_started = true;
+    int error = thread_start(&s->thread, "volume-scrub", scrub_run, volume);
+    s->is_started = error == 0;
+    s->status.is_running = s->is_started;
+    return error;
 }
 
 int volume_scrub(struct volume *volume, uint64_t rate)
@@ -225,13 +229,7 @@ int volume_scrub(struct volume *volume, uint64_t rate)
         return error;
     if (is_left)
         thread_join(s->thread);
-    pthread_t thread;
-    error = thread_start(&thread, "volume-scrub", scrub_run, volume);
-    if (error == 0)
-        note_started(s, thread);
-    else
-        end(s, false);
-    return error;
+    return start(volume);
 }
 
 static void tell_stopping(struct scrub *s)
