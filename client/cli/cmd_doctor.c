@@ -12,6 +12,7 @@
 #include <openssl/x509.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/propagation.h"
 
 #define CERTIFICATE_DAYS_LOW 14
 #define DISK_PERCENT_LOW 10
@@ -150,47 +151,134 @@ static void check_first_access(json_t *report, const json_t *daemon)
                        "systemctl restart whiskfs-mountd whiskfsd; the log says why it cannot be");
 }
 
-/* The longest mount point in mountinfo that holds path; its optional fields say how it propagates. */
-static bool is_shared_mount(const char *path, char *ret_mountpoint, size_t size)
+/* ---- whether containers see what is mounted ---- */
+
+/* The programs that make the mounts of containers; each is its systemd unit's name and its own. */
+static const struct engine {
+    const char *unit, *program;
+} engines[] = {{"docker", "dockerd"}, {"containerd", "containerd"}, {"crio", "crio"}};
+
+static int read_propagation(const char *pid, const char *path, struct propagation *ret)
 {
-    char line[4096], mountpoint[1024];
-    size_t best = 0;
-    bool is_shared = false;
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "%*s %*s %*s %*s %1023s", mountpoint) != 1)
-            continue;
-        size_t n = strlen(mountpoint);
-        bool is_above =
-            strncmp(path, mountpoint, n) == 0 && (n == 1 || path[n] == '/' || path[n] == '\0');
-        if (!is_above || n < best)
-            continue;
-        best = n;
-        is_shared = strstr(line, " shared:") != NULL;
-        (void)snprintf(ret_mountpoint, size, "%s", mountpoint);
-    }
-    if (f)
-        (void)fclose(f);
-    return is_shared;
+    char mountinfo[64];
+    (void)snprintf(mountinfo, sizeof mountinfo, "/proc/%s/mountinfo", pid);
+    FILE *f = fopen(mountinfo, "re");
+    if (!f)
+        return -errno;
+    int r = propagation_read(f, path, ret);
+    (void)fclose(f);
+    return r;
 }
 
-static void check_propagation(json_t *report, const char *mount)
+static bool check_propagation(json_t *report, const char *mount, struct propagation *ret)
 {
-    char at[1024] = "/", finding[2048], remedy[2048];
-    if (is_shared_mount(mount, at, sizeof at)) {
-        (void)snprintf(finding, sizeof finding, "%s lies on %s, which is shared", mount, at);
-        note(report, GOOD, "mount propagation", finding, "");
+    char finding[2 * PROPAGATION_PATH_MAX], remedy[PROPAGATION_PATH_MAX + 64];
+    int r = read_propagation("self", mount, ret);
+    if (r < 0) {
+        note(report, BROKEN, "mount propagation", strerror(-r), "mount /proc");
+        return false;
+    }
+    (void)snprintf(finding, sizeof finding, "%s lies on %s, which is %s", mount, ret->at,
+                   ret->shared ? "shared" : "private: containers will not see volumes");
+    (void)snprintf(remedy, sizeof remedy, "mount --make-rshared %s", ret->at);
+    note(report, ret->shared ? GOOD : WORSE, "mount propagation", finding, remedy);
+    return ret->shared != 0;
+}
+
+/* 1: in the same namespace of that kind as this command. */
+static int is_in_our_namespace(const char *pid, const char *kind)
+{
+    struct stat ours, theirs;
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/self/ns/%s", kind);
+    if (stat(path, &ours) < 0)
+        return -errno;
+    (void)snprintf(path, sizeof path, "/proc/%s/ns/%s", pid, kind);
+    if (stat(path, &theirs) < 0)
+        return -errno;
+    return ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
+}
+
+/* 1: what is mounted below from appears where that process looks for mount. */
+static int is_reached(const char *pid, const char *mount, const struct propagation *from)
+{
+    struct propagation to;
+    int r = is_in_our_namespace(pid, "mnt");
+    if (r != 0)
+        return r;
+    r = read_propagation(pid, mount, &to);
+    return r < 0 ? r : propagation_reaches(from, &to);
+}
+
+static void check_engine(json_t *report, const struct engine *engine, const char *pid,
+                         const char *mount, const struct propagation *from)
+{
+    char finding[PROPAGATION_PATH_MAX + 256], remedy[512];
+    int r = is_reached(pid, mount, from);
+    if (r == -ENOENT || r == -ESRCH) /* it has ended */
+        return;
+    if (r < 0) {
+        (void)snprintf(finding, sizeof finding, "cannot look at %s (process %s): %s",
+                       engine->program, pid, strerror(-r));
+        note(report, WORSE, "container engine", finding, "run as root");
         return;
     }
     (void)snprintf(finding, sizeof finding,
-                   "%s lies on %s, which is private: containers will not see volumes", mount, at);
-    if (strcmp(at, mount) == 0)
-        (void)snprintf(remedy, sizeof remedy, "mount --make-rshared %s", mount);
-    else
-        (void)snprintf(remedy, sizeof remedy, "mount --bind %s %s && mount --make-rshared %s",
-                       mount, mount, mount);
-    note(report, WORSE, "mount propagation", finding, remedy);
+                   r ? "%s (process %s) sees what is mounted in %s"
+                     : "%s (process %s) has a mount namespace of its own, where what is mounted in "
+                       "%s does not appear",
+                   engine->program, pid, mount);
+    (void)snprintf(remedy, sizeof remedy,
+                   "mkdir -p /etc/systemd/system/%s.service.d && printf "
+                   "'[Service]\\nMountFlags=shared\\n' "
+                   ">/etc/systemd/system/%s.service.d/whiskfs.conf && systemctl daemon-reload && "
+                   "systemctl restart %s; without systemd start it by 'nsenter -t 1 -m %s'",
+                   engine->unit, engine->unit, engine->unit, engine->program);
+    note(report, r ? GOOD : WORSE, "container engine", finding, remedy);
 }
+
+/* NULL: that process is no engine, or one inside a container. */
+static const struct engine *engine_of(const char *pid)
+{
+    char path[64], line[64] = "";
+    (void)snprintf(path, sizeof path, "/proc/%s/comm", pid);
+    FILE *f = fopen(path, "re");
+    bool is_read = f && fgets(line, sizeof line, f);
+    if (f)
+        (void)fclose(f);
+    line[strcspn(line, "\n")] = '\0';
+    for (size_t i = 0; is_read && i < N_ELEMENTS(engines); i++) {
+        if (strcmp(line, engines[i].program) == 0)
+            return is_in_our_namespace(pid, "pid") == 0 ? NULL : &engines[i];
+    }
+    return NULL;
+}
+
+static void check_engines(json_t *report, const char *mount, const struct propagation *from)
+{
+    const struct dirent *entry;
+    DIR *processes = opendir("/proc");
+    while (processes && (entry = readdir(processes))) {
+        const struct engine *engine =
+            strlen(entry->d_name) == strspn(entry->d_name, "0123456789") &&
+                    strlen(entry->d_name) < 16
+                ? engine_of(entry->d_name)
+                : NULL;
+        if (engine)
+            check_engine(report, engine, entry->d_name, mount, from);
+    }
+    if (processes)
+        (void)closedir(processes);
+}
+
+static void check_containers(json_t *report, const char *mount)
+{
+    struct propagation from;
+    if (check_propagation(report, mount, &from))
+        check_engines(report, mount, &from);
+}
+
+/* ---- this machine's clock ---- */
 
 static void check_clock(json_t *report)
 {
@@ -335,7 +423,7 @@ static void check_daemon(json_t *report, const json_t *daemon)
 {
     note(report, GOOD, "daemon", "answers", "");
     check_first_access(report, daemon);
-    check_propagation(report, cli_text(daemon, "mount"));
+    check_containers(report, cli_text(daemon, "mount"));
     check_certificate(report, cli_text(daemon, "ca"));
     check_certificate(report, cli_text(daemon, "cert"));
     check_key(report, cli_text(daemon, "key"));
