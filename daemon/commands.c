@@ -95,7 +95,8 @@ static json_t *volume_json(const struct volume_status *v)
     const struct replica_status *replica = &v->replica;
     return json_pack(
         "{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:i, s:i, s:I, "
-        "s:I, s:I, s:I, s:I, s:i, s:s, s:b, s:b}",
+        "s:I, s:I, s:I, s:I, s:i, s:s, s:b, s:b, s:I, "
+        "s:I, s:I}",
         "name", v->name, "home", v->home, "mountpoint", v->mountpoint, "mounted", v->is_mounted,
         "kept", v->is_kept, "passthrough", v->has_passthrough, "is_home", replica->is_home,
         "member", replica->is_member, "lease", replica->has_lease, "connected",
@@ -105,7 +106,9 @@ static json_t *volume_json(const struct volume_status *v)
         (json_int_t)v->usage.used_bytes, "inodes", (json_int_t)v->usage.n_inodes, "durable",
         (json_int_t)v->durable, "limit_inodes", (json_int_t)v->usage.limit_inodes, "copies",
         (int)v->usage.copies, "limit_held_by", v->is_image ? "kernel" : "daemon", "suid",
-        v->usage.is_suid, "dev", v->usage.is_dev);
+        v->usage.is_suid, "dev", v->usage.is_dev, "epoch", (json_int_t)replica->turn.epoch,
+        "forwarded", (json_int_t)replica->n_forwarded, "handovers",
+        (json_int_t)replica->n_handovers);
 }
 
 /* The blocks that are known to be damaged, or the first of them. */

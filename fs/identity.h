@@ -14,6 +14,17 @@ struct host_id {
 
 #define NO_HOST ((struct host_id){0})
 
+/* An epoch is (term << 32 | turn), compared as a number: one host orders a volume's changes in it. A hand-over raises
+ * the turn. A volume begins with this one. */
+#define FIRST_EPOCH (1ULL << 32 | 1)
+
+/* What a volume's log says of who orders its changes. */
+struct turn {
+    uint64_t epoch;
+    struct host_id home;
+    struct host_id successor; /* home has stopped and offers epoch + 1 to it; or NO_HOST */
+};
+
 struct host_id host_id_of(const char *name);
 
 static inline bool host_equal(struct host_id a, struct host_id b)

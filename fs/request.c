@@ -30,8 +30,10 @@ enum {
     F_MTIME = 1u << 10,
     F_SIZE = 1u << 11, /* size, occupied */
     F_BASE = 1u << 12,
-    F_LIMIT = 1u << 13, /* limit_bytes, limit_inodes, copies, home */
+    F_LIMIT = 1u << 13, /* limit_bytes, limit_inodes, copies */
     F_UMASK = 1u << 14,
+    F_HOME = 1u << 15,
+    F_EPOCH = 1u << 16,
 };
 
 static const struct {
@@ -56,8 +58,10 @@ static const struct {
     [REQUEST_KEEP] = {"keep", F_INO | F_BASE, 0},
     [REQUEST_DROP] = {"drop", F_INO, 0},
     [REQUEST_SESSION] = {"session", 0, REQUEST_GOES_ON},
-    [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT,
+    [REQUEST_CONFIGURE] = {"configure", F_OWNER | F_LIMIT | F_HOME,
                            REQUEST_SUID | REQUEST_NO_SUID | REQUEST_DEV | REQUEST_NO_DEV},
+    [REQUEST_STOP] = {"stop", F_HOME | F_EPOCH, 0},
+    [REQUEST_START] = {"start", F_HOME | F_EPOCH, 0},
 };
 
 static bool is_kind(unsigned kind)
@@ -135,8 +139,11 @@ static void put_numbers(struct writer *w, const struct request *q, uint32_t fiel
         put_u64(w, q->limit_bytes);
         put_u64(w, q->limit_inodes);
         put_u32(w, q->copies);
-        put_u64(w, q->home);
     }
+    if (fields & F_HOME)
+        put_u64(w, q->home);
+    if (fields & F_EPOCH)
+        put_u64(w, q->epoch);
 }
 
 void put_request(struct writer *w, const struct request *request)
@@ -217,8 +224,11 @@ static void get_numbers(struct reader *r, struct request *q, uint32_t fields)
         q->limit_bytes = get_u64(r);
         q->limit_inodes = get_u64(r);
         q->copies = get_u32(r);
-        q->home = get_u64(r);
     }
+    if (fields & F_HOME)
+        q->home = get_u64(r);
+    if (fields & F_EPOCH)
+        q->epoch = get_u64(r);
 }
 
 /* ---- what is valid ---- */

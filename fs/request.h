@@ -34,6 +34,8 @@ enum request_kind {
                            * ownerships and open-unlinked inodes end */
     REQUEST_CONFIGURE, /* limit_bytes, limit_inodes, copies (0: as it is); the first entry of every volume: home, mode,
                         * uid, gid of the root */
+    REQUEST_STOP, /* the home decides nothing more: home is to go on with epoch. Only by volume_stop */
+    REQUEST_START, /* identity.host is the home from here on, with epoch. Only by volume_start */
     REQUEST_KIND_END
 };
 
@@ -88,7 +90,8 @@ struct request {
     uint64_t base_version;
     uint64_t limit_bytes, limit_inodes;
     uint32_t copies;
-    uint64_t home; /* CONFIGURE: host id of the home */
+    uint64_t home;  /* CONFIGURE, STOP, START: host id of the home */
+    uint64_t epoch; /* STOP, START: term << 32 | turn */
     uint32_t n_retire;
     uint64_t retire[REQUEST_RETIRE_MAX];
 };

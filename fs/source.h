@@ -20,7 +20,8 @@ struct source {
 struct source_ops {
     /* Not the home: sends request to the home and waits until it has been decided and, if it led to an entry,
      * applied here (volume_applied() >= outcome.index). Retries with the same identity over reconnects.
-     * 0: *ret_outcome is the home's answer. -EIO at the deadline: the log line says which host was silent. */
+     * 0: *ret_outcome is the home's answer. -EIO at the deadline: the log line says which host was silent. -EREMOTE:
+     * this host has become the home. */
     int (*forward)(struct source *source, const struct request *request, int64_t deadline_ns,
                    struct outcome *ret_outcome);
     /* The home: entry was appended and applied. Called under the volume's lock, in index order; must not block. */

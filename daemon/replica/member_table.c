@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/replica/followers.h"
+#include "daemon/replica/core/followers.h"
 #include "proto/base/cleanup.h"
 
 static int write_names(int fd, const char (*names)[HOST_NAME_MAX_BYTES + 1], size_t n)

@@ -8,8 +8,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "daemon/replica/home.h"
-#include "daemon/replica/member.h"
+#include "daemon/replica/replica.h"
 #include "daemon/volumes/volumes.h"
 #include "fs/fuse/ledger.h"
 #include "proto/base/clock.h"
@@ -21,11 +20,10 @@
 struct attachment {
     const struct attachment_options *options;
     char name[VOLUME_NAME_MAX_BYTES + 1];
-    char home_name[HOST_NAME_MAX_BYTES + 1];
+    struct host_id home; /* whom to join at; NO_HOST: nobody, the volume is opened as it is here */
     char directory[VOLUME_PATH_MAX];
     char mountpoint[MOUNTPOINT_MAX];
-    struct home *home; /* one of the two */
-    struct member *member;
+    struct replica *replica;
     _Atomic(struct volume *) volume; /* set once */
 
     struct kept_mount
@@ -35,13 +33,6 @@ struct attachment {
     struct mutex lock; /* the session, for those who do not run the operation */
     struct session *session;
 };
-
-static int make_replica(struct attachment *attachment, const struct member_host *home)
-{
-    const struct replica_env *env = attachment->options->env;
-    return home ? member_new(env, attachment->name, home, &attachment->member)
-                : home_new(env, attachment->name, attachment->directory, &attachment->home);
-}
 
 DEFINE_FREEP(attachment, struct attachment)
 
@@ -54,24 +45,18 @@ int attachment_new(const struct attachment_options *options, const char *name,
     mutex_init(&attachment->lock, LOCK_attachment);
     attachment->options = options;
     (void)snprintf(attachment->name, sizeof attachment->name, "%s", name);
-    (void)snprintf(attachment->home_name, sizeof attachment->home_name, "%s",
-                   home ? home->name : options->self);
+    attachment->home = home ? home->id : NO_HOST;
     int r = volume_directory_path(options->directories, name, attachment->directory);
     if (r < 0)
         return r;
     int n = snprintf(attachment->mountpoint, MOUNTPOINT_MAX, "%s/%s", options->mount, name);
     if (n < 0 || n >= MOUNTPOINT_MAX)
         return -ENAMETOOLONG;
-    r = make_replica(attachment, home);
+    r = replica_new(options->env, name, attachment->directory, &attachment->replica);
     if (r < 0)
         return r;
     *ret_attachment = TAKE(attachment);
     return 0;
-}
-
-static struct source *source_of(struct attachment *attachment)
-{
-    return attachment->home ? home_source(attachment->home) : member_source(attachment->member);
 }
 
 /* Most files that are written again are so within this. */
@@ -82,7 +67,7 @@ static struct volume_options options_of(struct attachment *attachment)
     return (struct volume_options){
         .directory = attachment->directory,
         .self = attachment->options->env->self,
-        .source = source_of(attachment),
+        .source = replica_source(attachment->replica),
         .survivors = attachment->ledger ? ledger_survivors(attachment->ledger) : NULL,
         .seal_after_ns = SEAL_AFTER_NS,
         .image = attachment->options->image,
@@ -137,7 +122,7 @@ static void take_mount(struct attachment *attachment)
     session_mount_expire(&mount);
 }
 
-int attachment_open(struct attachment *attachment)
+int attachment_open(struct attachment *attachment, int64_t deadline_ns)
 {
     take_mount(attachment);
     const struct volume_options options = options_of(attachment);
@@ -146,7 +131,7 @@ int attachment_open(struct attachment *attachment)
     if (r < 0)
         return r;
     atomic_store(&attachment->volume, volume);
-    return home_start(attachment->home, volume);
+    return replica_start(attachment->replica, volume, deadline_ns);
 }
 
 int attachment_resume(struct attachment *attachment)
@@ -164,9 +149,12 @@ static int install(struct attachment *attachment, int checkpoint, struct volume 
 static int empty_directory(struct attachment *attachment)
 {
     const struct volume_directories *directories = attachment->options->directories;
-    int r = volume_directory_delete(directories, attachment->name);
+    char home[HOST_NAME_MAX_BYTES + 1];
+    int r = volume_directory_home(directories, attachment->name, home);
     if (r == 0)
-        r = volume_directory_set_home(directories, attachment->name, attachment->home_name);
+        r = volume_directory_delete(directories, attachment->name);
+    if (r == 0)
+        r = volume_directory_set_home(directories, attachment->name, home);
     return r;
 }
 
@@ -187,7 +175,8 @@ static int install_anew(struct attachment *attachment, int checkpoint, struct vo
 }
 
 /* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. Nobody else
- * sees the volume before this is over: it may have to be closed and replaced. */
+ * sees the volume before this is over: it may have to be closed and replaced. A host whose log says that it is the
+ * home, or about to be, has nobody to join. */
 static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
                            struct volume **ret_volume, bool *ret_is_known)
 {
@@ -196,7 +185,9 @@ static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
     AUTO_CLOSE int checkpoint = -1;
     AUTO(volume_freep) struct volume *volume = NULL;
     *ret_is_known = volume_open(&options, &volume) == 0;
-    int r = member_join(attachment->member, volume, deadline_ns, &checkpoint);
+    int r = 0;
+    if (!volume || !volume_orders(volume))
+        r = replica_join(attachment->replica, attachment->home, volume, deadline_ns, &checkpoint);
     if (r < 0)
         return r;
     if (!*ret_is_known || checkpoint >= 0)
@@ -225,13 +216,13 @@ static bool has_left_files_open(struct attachment *attachment)
 
 int attachment_join(struct attachment *attachment, int64_t deadline_ns)
 {
-    struct volume *volume;
+    struct volume *volume = NULL;
     bool is_known;
     int r = join_with_state(attachment, deadline_ns, &volume, &is_known);
     if (r < 0)
         return r;
     atomic_store(&attachment->volume, volume);
-    r = member_start(attachment->member, attachment->volume, deadline_ns);
+    r = replica_start(attachment->replica, volume, deadline_ns);
     if (r == 0 && (is_known || attachment->ledger || has_left_files_open(attachment)))
         r = volume_resume(attachment->volume);
     return r;
@@ -361,8 +352,7 @@ int attachment_unmount(struct attachment *attachment, bool is_forced)
 
 void attachment_demote(struct attachment *attachment)
 {
-    if (attachment->member)
-        member_demote(attachment->member);
+    replica_demote(attachment->replica);
 }
 
 void attachment_balance(struct attachment *attachment)
@@ -397,7 +387,7 @@ static bool look_for_need(void *ctx, const struct inode *inode)
 bool attachment_is_needed(struct attachment *attachment)
 {
     struct keeping keeping = {.self = attachment->options->env->self};
-    if (attachment->home)
+    if (replica_orders(attachment->replica))
         return true;
     return tree_each(volume_tree(attachment->volume), ROOT_INO, look_for_need, &keeping) < 0 ||
            keeping.is_needed;
@@ -410,29 +400,31 @@ struct volume *attachment_volume(struct attachment *attachment)
 
 void attachment_frame(struct attachment *attachment, struct conn *conn, const struct frame *frame)
 {
-    bool is_for_member = frame->type == FRAME_CHECKPOINT || frame->type == FRAME_ENTRIES;
-    if (is_for_member && attachment->member)
-        member_frame(attachment->member, conn, frame);
-    else if (!is_for_member && attachment->home)
-        home_frame(attachment->home, conn, frame);
-    else if (frame->id != 0)
-        conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
+    replica_frame(attachment->replica, conn, frame);
 }
 
 void attachment_conn_closed(struct attachment *attachment, struct conn *conn)
 {
-    if (attachment->home)
-        home_conn_closed(attachment->home, conn);
-    else
-        member_conn_closed(attachment->member, conn);
+    replica_conn_closed(attachment->replica, conn);
 }
 
 void attachment_replica_status(struct attachment *attachment, struct replica_status *ret_status)
 {
-    if (attachment->home)
-        home_status(attachment->home, ret_status);
-    else
-        member_status(attachment->member, ret_status);
+    replica_status(attachment->replica, ret_status);
+}
+
+/* A host that attaches knows only whom it asked. */
+static void copy_home(struct attachment *attachment, struct volume_status *status)
+{
+    struct membership *membership = attachment->options->env->membership;
+    struct host_id home = status->replica.turn.home;
+    struct member_host known;
+    if (host_equal(home, NO_HOST))
+        home = attachment->home;
+    if (host_equal(home, attachment->options->env->self))
+        (void)snprintf(status->home, sizeof status->home, "%s", attachment->options->self);
+    else if (membership->ops->host_by_id(membership, home, &known) == 0)
+        (void)snprintf(status->home, sizeof status->home, "%s", known.name);
 }
 
 static void copy_counters(struct attachment *attachment, struct volume_status *status)
@@ -459,10 +451,10 @@ void attachment_status(struct attachment *attachment, struct volume_status *ret_
 {
     *ret_status = (struct volume_status){0};
     (void)snprintf(ret_status->name, sizeof ret_status->name, "%s", attachment->name);
-    (void)snprintf(ret_status->home, sizeof ret_status->home, "%s", attachment->home_name);
     (void)snprintf(ret_status->mountpoint, sizeof ret_status->mountpoint, "%s",
                    attachment->mountpoint);
     attachment_replica_status(attachment, &ret_status->replica);
+    copy_home(attachment, ret_status);
     copy_counters(attachment, ret_status);
     struct volume *volume = attachment_volume(attachment);
     if (!volume)
@@ -487,14 +479,11 @@ void attachment_free(struct attachment *attachment)
     if (attachment->kept && !attachment->session)
         mount_link_leave(attachment->options->mount_link, TAKE(attachment->kept));
     (void)!attachment_unmount(attachment, true);
-    if (attachment->home)
-        home_stop(attachment->home);
-    if (attachment->member)
-        member_stop(attachment->member);
+    if (attachment->replica)
+        replica_stop(attachment->replica);
     volume_free(attachment->volume);
     ledger_free(attachment->ledger);
-    home_free(attachment->home);
-    member_free(attachment->member);
+    replica_free(attachment->replica);
     mutex_done(&attachment->lock);
     free(attachment);
 }

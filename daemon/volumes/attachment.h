@@ -1,4 +1,4 @@
-/* daemon/volumes/attachment.h — one volume on this host: its replica (home or member), its volume and its mount.
+/* daemon/volumes/attachment.h — one volume on this host: its replication, its volume and its mount.
  *
  * Not locked: volumes.c lets one operation at a time change it, while any number of threads use it through
  * attachment_frame, _conn_closed, _expire, _volume and the status functions.
@@ -21,13 +21,14 @@ struct attachment_options {
     bool passthrough, image;
 };
 
-/* home NULL: this host is the home. */
+/* home NULL: nobody is joined at, the volume is here. */
 MUST_USE int attachment_new(const struct attachment_options *options, const char *name,
                             const struct member_host *home, struct attachment **ret_attachment);
 /* Unmounts, stops and closes whatever has been begun. */
 void attachment_free(struct attachment *attachment);
 
-MUST_USE int attachment_open(struct attachment *attachment); /* as home */
+/* What is here; most often as its home. */
+MUST_USE int attachment_open(struct attachment *attachment, int64_t deadline_ns);
 /* The home ends what its earlier sessions left; settled by members, so frames must reach it by then. */
 MUST_USE int attachment_resume(struct attachment *attachment);
 MUST_USE int attachment_join(struct attachment *attachment, int64_t deadline_ns); /* as replica */

@@ -56,6 +56,45 @@ void volumes_on_stale(void *ctx, const char *name)
     volumes_send_errand(ctx, name, ERRAND_REATTACH);
 }
 
+static void announce_home(struct volumes *volumes, const char *name, uint64_t limit_bytes)
+{
+    int r = volumes_announce(volumes, name, limit_bytes);
+    if (r < 0)
+        log_warning("volumes",
+                    "cannot announce that this host is the home of volume '%s': %s: others ask",
+                    name, strerror(-r));
+}
+
+static void announce_if_news(struct volumes *volumes, const char *name)
+{
+    struct member_volume known;
+    struct tree_usage usage;
+    struct volume *volume = volumes_find(volumes, name);
+    if (!volume)
+        return;
+    tree_usage(volume_tree(volume), &usage);
+    volumes_put(volumes, volume);
+    if (volumes->membership->ops->volume(volumes->membership, name, &known) < 0 ||
+        strcmp(known.home, volumes->self) != 0)
+        announce_home(volumes, name, usage.limit_bytes);
+}
+
+/* The record on this disk is whom to ask first after a restart; the log is what counts. */
+void volumes_on_moved(void *ctx, const char *name, struct host_id home)
+{
+    struct volumes *volumes = ctx;
+    struct member_host host;
+    bool is_self = host_equal(home, volumes->env.self);
+    if (!is_self && volumes->membership->ops->host_by_id(volumes->membership, home, &host) < 0)
+        return;
+    int r =
+        volume_directory_set_home(&volumes->directories, name, is_self ? volumes->self : host.name);
+    if (r < 0)
+        log_warning("volumes", "cannot note the new home of volume '%s': %s", name, strerror(-r));
+    if (is_self)
+        announce_if_news(volumes, name);
+}
+
 static int forget_entry(struct volumes *volumes, struct entry *entry)
 {
     log_info("volumes", "volume '%s' was removed by its home", entry->name);

@@ -1,5 +1,6 @@
 /* Frames about volumes: each goes to the attachment of the volume it names. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/volumes/private.h"
@@ -45,12 +46,13 @@ static int why_absent(struct volumes *volumes, const char *name, enum frame_type
     return r == -ENOENT ? -ENOENT : -ENOTCONN;
 }
 
-static void send_info(struct volumes *volumes, struct conn *conn, const struct frame *frame,
-                      char *name)
+static void send_info(struct conn *conn, const struct frame *frame, char *name, char *home,
+                      uint64_t epoch)
 {
     Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
     info.volume = name;
-    info.home = volumes->self;
+    info.home = home;
+    info.epoch = epoch;
     int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base,
                       (struct span){0}, clock_mono_ns() + NS_PER_S);
     if (r < 0)
@@ -64,24 +66,31 @@ static bool holds_this(struct entry *entry, int64_t born_ns)
     return volume && volume_born_ns(volume) == born_ns;
 }
 
-/* A replica that slept through a rename asks by the old name, which may be another volume's by now. True: answered. */
+/* True: answered. */
 static bool answer_by_birth(struct volumes *volumes, struct conn *conn, const struct frame *frame,
-                            struct entry *entry)
+                            const char *old_name, int64_t born_ns)
 {
     char name[VOLUME_NAME_MAX_BYTES + 1];
+    int r = volumes_find_renamed(volumes, old_name, born_ns, name);
+    if (r == 0)
+        send_info(conn, frame, name, (char *)(uintptr_t)volumes->self, 0);
+    else if (r != -ENOENT)
+        conn_refuse(conn, frame->id, -ENOTCONN, "it may have another name: not open now");
+    return r != -ENOENT;
+}
+
+/* A replica that slept through a rename asks by the old name, which may be another volume's by now. True: answered. */
+static bool answer_join_by_birth(struct volumes *volumes, struct conn *conn,
+                                 const struct frame *frame, struct entry *entry)
+{
     ProtobufCMessage *body = NULL;
     if (message_get(frame->body, &whiskfs__join__descriptor, &body) < 0)
         return false;
     const Whiskfs__Join *join = (const void *)body;
-    int r = -ENOENT;
-    if (join->born_ns != 0 && !holds_this(entry, join->born_ns))
-        r = volumes_find_renamed(volumes, join->volume, join->born_ns, name);
-    if (r == 0)
-        send_info(volumes, conn, frame, name);
-    else if (r != -ENOENT)
-        conn_refuse(conn, frame->id, -ENOTCONN, "it may have another name: not open now");
+    bool is_answered = join->born_ns != 0 && !holds_this(entry, join->born_ns) &&
+                       answer_by_birth(volumes, conn, frame, join->volume, join->born_ns);
     message_free(body);
-    return r != -ENOENT;
+    return is_answered;
 }
 
 static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
@@ -93,7 +102,8 @@ static void on_frame(void *ctx, struct conn *conn, const struct frame *frame)
         return;
     }
     struct entry *entry = volumes_use(volumes, query->volume);
-    bool is_answered = frame->type == FRAME_JOIN && answer_by_birth(volumes, conn, frame, entry);
+    bool is_answered =
+        frame->type == FRAME_JOIN && answer_join_by_birth(volumes, conn, frame, entry);
     if (entry && !is_answered)
         attachment_frame(entry->attachment, conn, frame);
     else if (!is_answered && frame->id != 0)
@@ -129,12 +139,33 @@ static bool is_home_of(struct volumes *volumes, const char *name)
            strcmp(home, volumes->self) == 0;
 }
 
-static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
-                         char *name, bool asker_makes)
+/* What the log of a replica here says. */
+static bool knows_home(struct volumes *volumes, const char *name, char *ret_home,
+                       uint64_t *ret_epoch)
 {
-    if (is_home_of(volumes, name) || (asker_makes && comes_first(volumes, name, conn_host(conn))))
-        send_info(volumes, conn, frame, name);
-    else
+    struct volume_status *status = calloc(1, sizeof *status);
+    bool is_known = status && volumes_status(volumes, name, status) == 0 &&
+                    status->replica.turn.epoch != 0 && status->home[0] != '\0';
+    if (is_known) {
+        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", status->home);
+        *ret_epoch = status->replica.turn.epoch;
+    }
+    free(status);
+    return is_known;
+}
+
+static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
+                         const Whiskfs__VolumeQuery *query)
+{
+    char *name = query->volume;
+    bool asker_makes = query->is_making;
+    uint64_t epoch = 0;
+    char home[HOST_NAME_MAX_BYTES + 1];
+    (void)snprintf(home, sizeof home, "%s", volumes->self);
+    if (is_home_of(volumes, name) || (asker_makes && comes_first(volumes, name, conn_host(conn))) ||
+        (!asker_makes && knows_home(volumes, name, home, &epoch)))
+        send_info(conn, frame, name, home, epoch);
+    else if (query->born_ns == 0 || !answer_by_birth(volumes, conn, frame, name, query->born_ns))
         conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
 }
 
@@ -145,7 +176,7 @@ static void on_query(void *ctx, struct conn *conn, const struct frame *frame)
         conn_close(conn, "malformed message");
         return;
     }
-    answer_query(ctx, conn, frame, query->volume, query->is_making);
+    answer_query(ctx, conn, frame, query);
     message_free(&query->base);
 }
 
@@ -169,7 +200,7 @@ void volumes_handle_frames(struct volumes *volumes)
     } handled[] = {
         {FRAME_JOIN, false},      {FRAME_PROMOTE, false}, {FRAME_FORWARD, false},
         {FRAME_ACK, true},        {FRAME_RENEW, true},    {FRAME_LEAVE, true},
-        {FRAME_CHECKPOINT, true}, {FRAME_ENTRIES, true},
+        {FRAME_CHECKPOINT, true}, {FRAME_ENTRIES, true},  {FRAME_OFFER, false},
     };
     for (size_t i = 0; i < N_ELEMENTS(handled); i++)
         peers_handle(volumes->peers, handled[i].type, handled[i].is_inline, on_frame, volumes);

@@ -9,13 +9,22 @@
 #define ASK_NS NS_PER_S /* a host that is silent must not use up the time to ask the others */
 #define HOSTS_ASKED_MAX 256
 
+/* What hosts said of a volume's home. */
+struct hearsay {
+    char name[VOLUME_NAME_MAX_BYTES + 1]; /* what it is called there */
+    char home[HOST_NAME_MAX_BYTES + 1];
+    uint64_t epoch;
+    bool is_known, is_certain; /* certain: the home itself said it */
+};
+
 static int ask_host(struct volumes *volumes, const struct member_host *host,
-                    const Whiskfs__VolumeQuery *query, char *ret_home, int64_t deadline_ns)
+                    const Whiskfs__VolumeQuery *query, int64_t deadline_ns,
+                    Whiskfs__VolumeInfo **ret_info)
 {
     struct conn *conn;
     int r = peers_get(volumes->peers, host->id, CHANNEL_CONTROL, 0, deadline_ns, &conn);
     if (r < 0)
-        return r;
+        return r == -ENOENT ? -EHOSTUNREACH : r;
     struct frame *frame = NULL;
     ProtobufCMessage *reply = NULL;
     r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query->base, (struct span){0},
@@ -23,34 +32,80 @@ static int ask_host(struct volumes *volumes, const struct member_host *host,
     if (r == 0)
         r = message_get(frame->body, &whiskfs__volume_info__descriptor, &reply);
     if (r == 0)
-        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s",
-                       ((Whiskfs__VolumeInfo *)(void *)reply)->home);
-    message_free(reply);
+        *ret_info = (void *)reply;
     frame_free(frame);
     conn_put(conn);
     return r;
 }
 
-/* -ENOENT: every host that could be reached says no. */
-static int ask_hosts(struct volumes *volumes, const Whiskfs__VolumeQuery *query, char *ret_home,
-                     int64_t deadline_ns)
+/* A replica says what its log says; of such answers the one of the highest epoch is right. */
+static void listen_to(struct hearsay *heard, const struct member_host *host,
+                      const Whiskfs__VolumeInfo *info)
+{
+    bool is_certain = strcmp(info->home, host->name) == 0;
+    if (heard->is_known && !is_certain && info->epoch <= heard->epoch)
+        return;
+    (void)snprintf(heard->name, sizeof heard->name, "%s", info->volume);
+    (void)snprintf(heard->home, sizeof heard->home, "%s", info->home);
+    heard->epoch = info->epoch;
+    heard->is_known = true;
+    heard->is_certain = is_certain;
+}
+
+/* Until the home itself answers. -ENOENT: every host that could be reached says no. */
+static int ask_hosts(struct volumes *volumes, const Whiskfs__VolumeQuery *query,
+                     struct host_id silent, int64_t deadline_ns, struct hearsay *ret_heard)
 {
     AUTO_FREE struct member_host *hosts = calloc(HOSTS_ASKED_MAX, sizeof *hosts);
     if (!hosts)
         return -ENOMEM;
     int n = volumes->membership->ops->hosts(volumes->membership, hosts, HOSTS_ASKED_MAX);
     int worst = -ENOENT;
-    for (int i = 0; i < MIN(n, HOSTS_ASKED_MAX); i++) {
-        if (!hosts[i].alive)
+    struct hearsay heard = {0};
+    for (int i = 0; i < MIN(n, HOSTS_ASKED_MAX) && !heard.is_certain; i++) {
+        if (!hosts[i].alive || host_equal(hosts[i].id, silent))
             continue;
+        Whiskfs__VolumeInfo *info = NULL;
         int64_t until = MIN(deadline_ns, clock_mono_ns() + ASK_NS);
-        int r = ask_host(volumes, &hosts[i], query, ret_home, until);
-        if (r == 0)
-            return 0;
-        if (r != -ENOENT)
+        int r = ask_host(volumes, &hosts[i], query, until, &info);
+        if (r == 0 && !host_equal(host_id_of(info->home), silent))
+            listen_to(&heard, &hosts[i], info);
+        if (r < 0 && r != -ENOENT)
             worst = -EHOSTUNREACH;
+        message_free(info ? &info->base : NULL);
     }
-    return worst;
+    *ret_heard = heard;
+    return heard.is_known ? 0 : worst;
+}
+
+/* What the log here says already is no news, unless the home itself says it. */
+int volumes_ask_around(void *ctx, const struct home_query *asked, int64_t deadline_ns,
+                       struct host_id *ret_home)
+{
+    struct volumes *volumes = ctx;
+    struct member_volume known;
+    struct hearsay heard;
+    if (volumes->membership->ops->volume(volumes->membership, asked->volume, &known) == 0 &&
+        !host_equal(host_id_of(known.home), asked->silent) &&
+        strcmp(known.home, volumes->self) != 0) {
+        *ret_home = host_id_of(known.home);
+        return 0;
+    }
+    Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
+    query.volume = (char *)(uintptr_t)asked->volume;
+    query.born_ns = asked->born_ns;
+    int r = ask_hosts(volumes, &query, asked->silent, deadline_ns, &heard);
+    if (r < 0)
+        return r;
+    if (strcmp(heard.name, asked->volume) != 0) {
+        volumes_on_renamed(volumes, asked->volume, heard.name);
+        return -EREMCHG;
+    }
+    if (strcmp(heard.home, volumes->self) == 0 ||
+        (!heard.is_certain && heard.epoch <= asked->epoch))
+        return -EHOSTUNREACH;
+    *ret_home = host_id_of(heard.home);
+    return 0;
 }
 
 int volumes_locate(struct volumes *volumes, const char *name, bool is_making, int64_t deadline_ns,
@@ -66,5 +121,9 @@ int volumes_locate(struct volumes *volumes, const char *name, bool is_making, in
     Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
     query.volume = (char *)(uintptr_t)name;
     query.is_making = is_making;
-    return ask_hosts(volumes, &query, ret_home, deadline_ns);
+    struct hearsay heard;
+    int r = ask_hosts(volumes, &query, NO_HOST, deadline_ns, &heard);
+    if (r == 0)
+        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", heard.home);
+    return r;
 }

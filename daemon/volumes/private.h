@@ -104,6 +104,10 @@ void volumes_unuse(struct volumes *volumes, struct entry *entry);
 MUST_USE int volumes_locate(struct volumes *volumes, const char *name, bool is_making,
                             int64_t deadline_ns, char ret_home[HOST_NAME_MAX_BYTES + 1]);
 
+/* Of struct replica_env: the home that a replica knew is silent. */
+int volumes_ask_around(void *volumes, const struct home_query *query, int64_t deadline_ns,
+                       struct host_id *ret_home);
+
 /* ---- volumes.c; the caller has begun an operation ---- */
 
 MUST_USE int volumes_attach_entry(struct volumes *volumes, struct entry *entry,
@@ -148,3 +152,4 @@ void volumes_on_expire(void *volumes, const char *name);
 void volumes_on_gone(void *volumes, const char *name);
 void volumes_on_renamed(void *volumes, const char *name, const char *new_name);
 void volumes_on_stale(void *volumes, const char *name);
+void volumes_on_moved(void *volumes, const char *name, struct host_id home);

@@ -269,26 +269,34 @@ struct search {
     int r;
 };
 
+/* The home's word counts; another host's name for it may be older than the asker's. */
+static int look_for_birth(struct search *search, const char *directory)
+{
+    struct volume_names names;
+    struct volume *volume = volumes_find(search->volumes, directory);
+    if (!volume) {
+        int r = load_names(search->volumes, directory, &names);
+        return r < 0 || volume_names_has(&names, search->name) ? -ENOTCONN : -ENOENT;
+    }
+    bool is_it = volume_born_ns(volume) == search->born_ns;
+    bool is_home = volume_is_home(volume);
+    volumes_put(search->volumes, volume);
+    if (!is_it)
+        return -ENOENT;
+    return is_home ? 0 : -ENOTCONN;
+}
+
 static void look_at(void *ctx, const char *directory, const char *home)
 {
     struct search *search = ctx;
-    struct volume_names names;
-    if (search->r == 0 || strcmp(home, search->volumes->self) != 0 ||
-        strcmp(directory, search->name) == 0)
+    (void)home;
+    if (search->r == 0 || strcmp(directory, search->name) == 0)
         return;
-    int r = load_names(search->volumes, directory, &names);
-    if (r == 0 && !volume_names_has(&names, search->name))
-        return;
-    struct volume *volume = volumes_find(search->volumes, directory);
-    if (!volume) {
-        search->r = -ENOTCONN;
-        return;
-    }
-    if (volume_born_ns(volume) == search->born_ns) {
+    int r = look_for_birth(search, directory);
+    if (r == 0)
         (void)snprintf(search->found, VOLUME_NAME_MAX_BYTES + 1, "%s", directory);
-        search->r = 0;
-    }
-    volumes_put(search->volumes, volume);
+    if (r != -ENOENT)
+        search->r = r;
 }
 
 static bool is_renaming(struct volumes *volumes, uint64_t *ret_turn)

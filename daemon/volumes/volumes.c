@@ -29,7 +29,7 @@ static int show_home(struct volumes *volumes, struct entry *entry)
     int r = attachment_new(&volumes->attachments, entry->name, NULL, &attachment);
     if (r < 0)
         return r;
-    r = attachment_open(attachment);
+    r = attachment_open(attachment, clock_mono_ns() + ATTACH_NS);
     if (r < 0) {
         attachment_free(attachment);
         return r;
@@ -420,12 +420,16 @@ int volumes_new(const struct volumes_options *options, struct volumes **ret_volu
     volumes->default_limit_inodes = options->default_limit_inodes;
     volumes->env = (struct replica_env){
         .self = host_id_of(options->self),
+        .self_name = volumes->self,
         .peers = options->peers,
+        .membership = options->membership,
         .ctx = volumes,
         .expire = volumes_on_expire,
         .gone = volumes_on_gone,
         .renamed = volumes_on_renamed,
         .stale = volumes_on_stale,
+        .moved = volumes_on_moved,
+        .locate = volumes_ask_around,
     };
     int r =
         volume_directories_open(&volumes->directories, options->state, host_id_of(options->self));

@@ -204,11 +204,30 @@ static int apply_configure(struct apply *a)
         .btime_ns = now,
     };
     a->meta.home.n = rq->home;
+    a->meta.epoch = FIRST_EPOCH;
     a->meta.next_ino = ROOT_INO + 1;
     a->meta.n_inodes = 1;
     a->effect.after = root;
     apply_touch(a, ROOT_INO);
     return rows_make_inode(&a->rows, &root, (struct span){0});
+}
+
+static int apply_stop(struct apply *a)
+{
+    if (a->request->epoch != a->meta.epoch + 1 || a->request->home == 0)
+        return -EBADMSG;
+    a->meta.successor.n = a->request->home;
+    return 0;
+}
+
+static int apply_start(struct apply *a)
+{
+    if (a->request->epoch <= a->meta.epoch || a->request->home == 0)
+        return -EBADMSG;
+    a->meta.home.n = a->request->home;
+    a->meta.epoch = a->request->epoch;
+    a->meta.successor = NO_HOST;
+    return 0;
 }
 
 /* ---- all together ---- */
@@ -229,6 +248,8 @@ static apply_f *const appliers[REQUEST_KIND_END] = {
     [REQUEST_DROP] = apply_drop,
     [REQUEST_SESSION] = apply_session,
     [REQUEST_CONFIGURE] = apply_configure,
+    [REQUEST_STOP] = apply_stop,
+    [REQUEST_START] = apply_start,
 };
 
 static int retire_results(struct apply *a)

@@ -274,6 +274,28 @@ static int decide_configure(struct decision *d)
     return made->home == 0 || made->limit_bytes == 0 ? -EINVAL : 0;
 }
 
+static int decide_stop(struct decision *d)
+{
+    const struct tree_meta *meta = &d->tree->meta;
+    const struct request *rq = d->request;
+    bool is_home =
+        host_equal(meta->home, rq->identity.host) && host_equal(meta->successor, NO_HOST);
+    return is_home && rq->home != 0 && rq->epoch == meta->epoch + 1 ? 0 : -EREMOTE;
+}
+
+/* By the successor with what it was offered, or by the home that had stopped with more than it offered. */
+static int decide_start(struct decision *d)
+{
+    const struct tree_meta *meta = &d->tree->meta;
+    const struct request *rq = d->request;
+    struct host_id by = rq->identity.host;
+    if (host_equal(meta->successor, NO_HOST) || rq->home != by.n)
+        return -EREMOTE;
+    if (host_equal(meta->successor, by))
+        return rq->epoch == meta->epoch + 1 ? 0 : -EREMOTE;
+    return host_equal(meta->home, by) && rq->epoch == meta->epoch + 2 ? 0 : -EREMOTE;
+}
+
 /* ---- all together ---- */
 
 static decide_f *const deciders[REQUEST_KIND_END] = {
@@ -292,6 +314,8 @@ static decide_f *const deciders[REQUEST_KIND_END] = {
     [REQUEST_DROP] = decide_drop,
     [REQUEST_SESSION] = decide_session,
     [REQUEST_CONFIGURE] = decide_configure,
+    [REQUEST_STOP] = decide_stop,
+    [REQUEST_START] = decide_start,
 };
 
 /* What a kind has no use for stays out of the log: no reader of it would take that for a valid change. */

@@ -4,8 +4,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define META_FORMAT 2u
-#define INODE_BYTES 101 /* of an encoded record without a target */
+#define META_FORMAT 3u
+#define META_FORMAT_OLD 2u /* before homes moved: without epoch and successor */
+#define INODE_BYTES 101    /* of an encoded record without a target */
 #define NAME_ROW_BYTES 17
 
 /* ---- keys ---- */
@@ -214,9 +215,10 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
     if (r < 0)
         return r;
     struct reader rd = reader_over(value.data, value.size);
-    if (get_u32(&rd) != META_FORMAT)
+    uint32_t format = get_u32(&rd);
+    if (format != META_FORMAT && format != META_FORMAT_OLD)
         return -EBADMSG;
-    struct tree_meta meta;
+    struct tree_meta meta = {.epoch = FIRST_EPOCH};
     meta.applied = get_u64(&rd);
     meta.next_ino = get_u64(&rd);
     meta.used_bytes = get_u64(&rd);
@@ -230,6 +232,10 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
     meta.is_dev = effects & META_DEV;
     if (effects & ~(META_SUID | META_DEV))
         return -EBADMSG;
+    if (format == META_FORMAT) {
+        meta.epoch = get_u64(&rd);
+        meta.successor.n = get_u64(&rd);
+    }
     if (!reader_finished(&rd))
         return -EBADMSG;
     *ret_meta = meta;
@@ -239,7 +245,7 @@ int rows_get_meta(const struct rows *rows, struct tree_meta *ret_meta)
 int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
 {
     struct key key = meta_key();
-    uint8_t bytes[72];
+    uint8_t bytes[96];
     struct writer w = writer_over(bytes, sizeof bytes);
     put_u32(&w, META_FORMAT);
     put_u64(&w, meta->applied);
@@ -251,6 +257,8 @@ int rows_put_meta(const struct rows *rows, const struct tree_meta *meta)
     put_u32(&w, meta->copies);
     put_u64(&w, meta->home.n);
     put_u32(&w, (meta->is_suid ? META_SUID : 0) | (meta->is_dev ? META_DEV : 0));
+    put_u64(&w, meta->epoch);
+    put_u64(&w, meta->successor.n);
     CHECK(!w.bad);
     return rows_put(rows, DB_META, &key, (struct span){bytes, writer_used(&w)});
 }

@@ -1,7 +1,7 @@
 /* fs/tree/rows.h — private to the tree: its sub-databases, and typed access to their rows.
  *
  *     meta     "state" -> format, applied, next_ino, used_bytes, n_inodes, limit_bytes, limit_inodes,
- *             copies, home, whether set-id programs (1) and device files (2) have an effect
+ *             copies, home, whether set-id programs (1) and device files (2) have an effect, epoch, successor
  *     inodes   ino -> record; a symlink's target is the record's tail
  *     names    parent, name -> ino, type, cookie
  *     cookies  parent, cookie -> ino, type, name
@@ -54,6 +54,8 @@ struct tree_meta {
     uint32_t copies;       /* hosts that keep each file */
     struct host_id home;
     bool is_suid, is_dev; /* set-id programs and device files have an effect */
+    uint64_t epoch;
+    struct host_id successor; /* to whom home, which has stopped, offers epoch + 1; or NO_HOST */
 };
 
 struct name_row {

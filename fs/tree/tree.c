@@ -187,6 +187,12 @@ struct host_id tree_home(struct tree *tree)
     return meta_of(tree).home;
 }
 
+struct turn tree_turn(struct tree *tree)
+{
+    struct tree_meta meta = meta_of(tree);
+    return (struct turn){.epoch = meta.epoch, .home = meta.home, .successor = meta.successor};
+}
+
 uint64_t tree_next_ino(struct tree *tree)
 {
     return meta_of(tree).next_ino;

@@ -40,6 +40,7 @@ DEFINE_FREEP(tree, struct tree)
 uint64_t
 tree_applied(struct tree *tree); /* index of the last entry applied, which readers see; 0: empty */
 struct host_id tree_home(struct tree *tree);
+struct turn tree_turn(struct tree *tree);
 uint64_t tree_next_ino(struct tree *tree); /* inodes from here on have not been made yet */
 void tree_usage(struct tree *tree, struct tree_usage *ret_usage);
 

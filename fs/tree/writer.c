@@ -21,12 +21,12 @@ bool writer_is_tight_locked(const struct tree *tree)
 }
 
 /* What the thread does without the lock. */
-struct turn {
+struct settling {
     MDB_txn *txn; /* to commit, or NULL; then the next one */
     uint64_t last_page;
 };
 
-static int begin(struct tree *tree, struct turn *turn)
+static int begin(struct tree *tree, struct settling *turn)
 {
     MDB_envinfo info;
     int rc = mdb_env_info(tree->env, &info);
@@ -37,7 +37,7 @@ static int begin(struct tree *tree, struct turn *turn)
     return rows_error(rc);
 }
 
-static int commit_and_begin(struct tree *tree, struct turn *turn)
+static int commit_and_begin(struct tree *tree, struct settling *turn)
 {
     int r = turn->txn ? rows_error(mdb_txn_commit(TAKE(turn->txn))) : 0;
     return r < 0 ? r : begin(tree, turn);
@@ -54,7 +54,7 @@ static bool is_due_locked(const struct tree *tree) REQUIRES(tree->lock)
 }
 
 /* Takes the transaction away from everybody. False: it was the last. */
-static bool wait_until_due(struct tree *tree, struct turn *turn)
+static bool wait_until_due(struct tree *tree, struct settling *turn)
 {
     SCOPED_LOCK(&tree->lock);
     while (!is_over_locked(tree) && !is_due_locked(tree))
@@ -63,7 +63,7 @@ static bool wait_until_due(struct tree *tree, struct turn *turn)
     return !is_over_locked(tree);
 }
 
-static void end_turn(struct tree *tree, const struct turn *turn, int error)
+static void end_turn(struct tree *tree, const struct settling *turn, int error)
 {
     SCOPED_LOCK(&tree->lock);
     tree->txn = turn->txn;
@@ -82,7 +82,7 @@ static void end_turn(struct tree *tree, const struct turn *turn, int error)
 static void *writer_run(void *arg)
 {
     struct tree *tree = arg;
-    struct turn turn = {.txn = NULL};
+    struct settling turn = {.txn = NULL};
     int error;
     do {
         error = commit_and_begin(tree, &turn);

@@ -182,6 +182,23 @@ static void kill_after(enum request_kind kind)
         (void)raise(SIGKILL);
 }
 
+/* A start is the first entry of its epoch. */
+static uint64_t epoch_of(struct volume *volume, const struct change *change)
+{
+    if (change->request.kind == REQUEST_START)
+        return change->request.epoch;
+    return change->request.kind == REQUEST_CONFIGURE && tree_applied(volume->tree) == 0
+               ? FIRST_EPOCH
+               : tree_turn(volume->tree).epoch;
+}
+
+/* Nobody decides for a volume whose home is elsewhere but who starts; a volume that is being made has no home yet. */
+static bool may_decide(struct volume *volume, const struct request *request)
+{
+    return volume_is_home(volume) || request->kind == REQUEST_START ||
+           host_equal(tree_home(volume->tree), NO_HOST);
+}
+
 static int log_and_apply_locked(struct volume *volume, struct change *change,
                                 struct applied_entry *ret_entry)
 {
@@ -191,7 +208,7 @@ static int log_and_apply_locked(struct volume *volume, struct change *change,
     change->index = log_last(volume->log) + 1;
     int error = encode(volume, change, &payload, &entry.change);
     if (error == 0)
-        error = log_append(volume->log, VOLUME_EPOCH, payload, &logged);
+        error = log_append(volume->log, epoch_of(volume, change), payload, &logged);
     if (error == 0)
         kill_after(change->request.kind);
     if (error == 0)
@@ -215,6 +232,8 @@ int volume_decide(struct volume *volume, const struct request *request,
     int error = volume_check(volume);
     if (error < 0)
         return error;
+    if (!may_decide(volume, request))
+        return -EREMOTE;
     struct change change;
     int decided = tree_decide(volume->tree, request, clock_real_ns(), &change, ret_outcome);
     *ret_is_new = false;

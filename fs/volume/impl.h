@@ -18,9 +18,6 @@
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
 
-/* (term 1, turn 1): a home stays where its volume was made. */
-#define VOLUME_EPOCH (1ULL << 32 | 1)
-
 #define CHECKPOINT_NAME_BYTES 21 /* 16 digits, ".mdb", NUL */
 
 struct checkpointer {
@@ -44,6 +41,8 @@ struct volume {
     struct source *source;
     struct volume_survivors *survivors; /* or NULL */
     uint64_t session;
+    atomic_uint_least64_t
+        leads;    /* the epoch in which this host is the home, if the log says so, too */
     bool is_open; /* volume_open has succeeded */
     bool
         is_new_boot; /* the machine was restarted since it was last open: what was not synced may be gone */
@@ -93,7 +92,23 @@ MUST_USE int volume_replay(struct volume *volume);
 /* -EIO, with a line now and then, once the volume has failed. */
 MUST_USE int volume_check(struct volume *volume);
 
+/* ---- turn.c ---- */
+
+MUST_USE int leads_read(int dirfd, uint64_t *ret_epoch);
+MUST_USE int leads_write(int dirfd, uint64_t epoch);
+
+/* ---- recover.c ---- */
+
+/* Reads a small text file whole; it ends with NUL in buffer. */
+MUST_USE int volume_read_small(int dirfd, const char *name, char *buffer, size_t size);
+
 /* ---- volume.c ---- */
+
+/* *ret_is_new: it led to an entry now, and not when it was asked for before. */
+MUST_USE int volume_decide_and_tell(struct volume *volume, const struct request *request,
+                                    bool *ret_is_new, struct outcome *ret_outcome);
+/* Fills in who asks. True: the identity was drawn here. */
+bool volume_identify(struct volume *volume, struct request *request);
 
 void volume_tell(struct volume *volume, const struct applied_entry *entry);
 void volume_advance(struct volume *volume, uint64_t applied);

@@ -26,7 +26,7 @@
 
 /* ---- the boot file ---- */
 
-static int read_small(int dirfd, const char *name, char *buffer, size_t size)
+int volume_read_small(int dirfd, const char *name, char *buffer, size_t size)
 {
     AUTO_CLOSE int fd = disk_open(dirfd, name, O_RDONLY);
     int64_t n = fd < 0 ? fd : disk_read(fd, buffer, size - 1, 0);
@@ -38,7 +38,7 @@ static int read_small(int dirfd, const char *name, char *buffer, size_t size)
 
 static int boot_id(char ret_id[static BOOT_ID_BYTES + 1])
 {
-    int error = read_small(AT_FDCWD, BOOT_ID_PATH, ret_id, BOOT_ID_BYTES + 1);
+    int error = volume_read_small(AT_FDCWD, BOOT_ID_PATH, ret_id, BOOT_ID_BYTES + 1);
     if (error < 0)
         return error;
     return strlen(ret_id) == BOOT_ID_BYTES ? 0 : -EIO;
@@ -51,7 +51,7 @@ int volume_boot(int dirfd, struct boot *ret_boot)
     int error = boot_id(id);
     if (error < 0)
         return error;
-    error = read_small(dirfd, "boot", last, sizeof last);
+    error = volume_read_small(dirfd, "boot", last, sizeof last);
     if (error < 0 && error != -ENOENT)
         return error;
     *ret_boot = (struct boot){
@@ -97,7 +97,7 @@ static int remove_all(int dirfd, const char *const *names, size_t n)
 static int remove_remains(int dirfd)
 {
     static const char *const deleted[] = {"log",        "content", IMAGE_NAME, "state",
-                                          "checkpoint", "boot",    DELETED};
+                                          "checkpoint", "boot",    "leads",    DELETED};
     if (disk_exists(dirfd, DELETED)) {
         int error = remove_all(dirfd, deleted, N_ELEMENTS(deleted));
         if (error < 0)
@@ -172,6 +172,7 @@ static int volume_new(const struct volume_options *options, struct volume **ret_
     }
     volume->dirfd = volume->checkpointer.dirfd = -1;
     volume->self = options->self;
+    atomic_init(&volume->leads, FIRST_EPOCH);
     volume->source = options->source;
     volume->survivors = options->survivors;
     volume->session = draw_session();
@@ -290,7 +291,8 @@ static int write_genesis(int newfd, const struct volume_options *options,
 
 int volume_create(const struct volume_options *options, const struct volume_genesis *genesis)
 {
-    static const char *const old[] = {"content", IMAGE_NAME, "state", "checkpoint", "boot"};
+    static const char *const old[] = {"content",    IMAGE_NAME, "state",
+                                      "checkpoint", "boot",     "leads"};
     AUTO_CLOSE int dirfd = -1;
     AUTO_CLOSE int newfd = -1;
     int error = open_to_build(options->directory, &dirfd, &newfd);
@@ -306,7 +308,7 @@ int volume_create(const struct volume_options *options, const struct volume_gene
 
 /* ---- installing what the home sent ---- */
 
-/* The index that a checkpoint stands at. It must be some other host's volume. */
+/* The index that a checkpoint stands at. */
 static int check_checkpoint(int newfd, const struct volume_options *options, int fd,
                             uint64_t *ret_index)
 {
@@ -324,8 +326,6 @@ static int check_checkpoint(int newfd, const struct volume_options *options, int
         return error;
     if (index == 0 || tree_applied(tree) != index || host_equal(tree_home(tree), NO_HOST))
         return -EBADMSG;
-    if (host_equal(tree_home(tree), options->self))
-        return -EINVAL;
     *ret_index = index;
     return 0;
 }
@@ -359,6 +359,8 @@ int volume_install(const struct volume_options *options, int checkpoint_fd)
     int error = open_to_build(options->directory, &dirfd, &newfd);
     if (error == 0)
         error = build_replica(newfd, options, checkpoint_fd);
+    if (error == 0)
+        error = leads_write(dirfd, 0);
     if (error == 0)
         error = remove_all(dirfd, old, N_ELEMENTS(old));
     if (error == 0 && checkpoint_fd >= 0)
@@ -512,7 +514,11 @@ static int sweep(struct volume *volume)
 static int recover(struct volume *volume, const struct volume_options *options)
 {
     struct boot boot = {0};
-    int error = volume_boot(volume->dirfd, &boot);
+    uint64_t leads = 0;
+    int error = leads_read(volume->dirfd, &leads);
+    atomic_store(&volume->leads, leads);
+    if (error == 0)
+        error = volume_boot(volume->dirfd, &boot);
     if (error == 0)
         error = open_tree(volume, options->map_bytes, boot.is_same || boot.is_clean);
     if (error == 0)

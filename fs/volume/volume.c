@@ -36,17 +36,6 @@ struct host_id volume_self(const struct volume *volume)
     return volume->self;
 }
 
-bool volume_is_home(struct volume *volume)
-{
-    return host_equal(tree_home(volume->tree), volume->self);
-}
-
-int64_t volume_born_ns(struct volume *volume)
-{
-    struct inode root;
-    return tree_get(volume->tree, ROOT_INO, &root) == 0 ? root.btime_ns : 0;
-}
-
 uint64_t volume_session(const struct volume *volume)
 {
     return volume->session;
@@ -115,8 +104,7 @@ void volume_tell(struct volume *volume, const struct applied_entry *entry)
 
 /* ---- changing ---- */
 
-/* *ret_is_new: it led to an entry now, and not when it was asked for before. */
-static int decide_and_tell(struct volume *volume, const struct request *request, bool *ret_is_new,
+int volume_decide_and_tell(struct volume *volume, const struct request *request, bool *ret_is_new,
                            struct outcome *ret_outcome)
 {
     struct applied_entry entry;
@@ -138,8 +126,8 @@ static int change_as_home(struct volume *volume, const struct request *request, 
                           struct outcome *ret_outcome)
 {
     bool is_new = false;
-    int error = decide_and_tell(volume, request, &is_new, ret_outcome);
-    if (!is_new)
+    int error = volume_decide_and_tell(volume, request, &is_new, ret_outcome);
+    if (!is_new && error != -EREMOTE)
         retired_return(&volume->retired, request);
     if (error < 0)
         return error;
@@ -163,7 +151,7 @@ static int change_elsewhere(struct volume *volume, const struct request *request
     }
     if (volume->source) {
         error = volume->source->ops->forward(volume->source, request, deadline_ns, ret_outcome);
-        if (error < 0 || ret_outcome->index == 0)
+        if (error != -EREMOTE && (error < 0 || ret_outcome->index == 0))
             retired_return(&volume->retired, request);
         return error;
     }
@@ -174,8 +162,7 @@ static int change_elsewhere(struct volume *volume, const struct request *request
     return -EIO;
 }
 
-/* Fills in who asks. True: the identity was drawn here, so the answer ends with this call. */
-static bool identify(struct volume *volume, struct request *request)
+bool volume_identify(struct volume *volume, struct request *request)
 {
     request->identity.host = volume->self;
     if (request->identity.session != 0 || request->identity.unique != 0)
@@ -189,10 +176,17 @@ int volume_change(struct volume *volume, struct request *request, struct outcome
 {
     int64_t deadline_ns = clock_mono_ns() + REQUEST_TIMEOUT_NS;
     struct outcome outcome = {0};
-    bool is_own = identify(volume, request);
+    bool is_own = volume_identify(volume, request);
     retired_attach(&volume->retired, request);
-    int error = volume_is_home(volume) ? change_as_home(volume, request, deadline_ns, &outcome)
+    int error;
+    do /* the home may move meanwhile */
+        error = volume_is_home(volume) ? change_as_home(volume, request, deadline_ns, &outcome)
                                        : change_elsewhere(volume, request, deadline_ns, &outcome);
+    while (error == -EREMOTE && clock_mono_ns() < deadline_ns);
+    if (error == -EREMOTE) {
+        retired_return(&volume->retired, request);
+        error = -EIO;
+    }
     if (error < 0)
         outcome.error = error;
     if (outcome.index != 0 && is_own)
@@ -211,8 +205,7 @@ int volume_execute(struct volume *volume, const struct request *request,
 {
     struct outcome outcome = {0};
     bool is_new = false;
-    int error =
-        volume_is_home(volume) ? decide_and_tell(volume, request, &is_new, &outcome) : -EREMOTE;
+    int error = volume_decide_and_tell(volume, request, &is_new, &outcome);
     if (error == 0)
         error = make_durable(volume, request, outcome.index);
     if (error < 0)

@@ -76,8 +76,13 @@ struct log *volume_log(struct volume *volume);
 struct source *volume_source(struct volume *volume); /* or NULL */
 struct host_id volume_self(const struct volume *volume);
 bool volume_is_home(struct volume *volume);
+/* Is this host the home, or has it stopped and offers that to another? */
+bool volume_orders(struct volume *volume);
+struct turn volume_turn(struct volume *volume);
+uint64_t
+volume_leads(struct volume *volume); /* the last epoch that this host has started; 0: none */
 uint64_t volume_applied(struct volume *volume);
-/* When it was made: tells it from another of the same name, whatever it is called later. 0: cannot be read. */
+/* When it was made: tells it from another of the same name, whatever it is called later. 0: not known yet. */
 int64_t volume_born_ns(struct volume *volume);
 /* Waits until volume_applied() >= index. False: deadline. */
 MUST_USE bool volume_wait_applied(struct volume *volume, uint64_t index, int64_t deadline_ns);
@@ -96,6 +101,14 @@ void volume_answered(struct volume *volume, uint64_t session, uint64_t unique);
 /* The home, for a replica: decides, logs and applies; settling is the caller's (source_ops.settle) when *ret_index != 0. */
 MUST_USE int volume_execute(struct volume *volume, const struct request *request,
                             struct outcome *ret_outcome);
+
+/* The home moves. Both log one entry, not yet durable, and return its index. The log alone does not make a host the home:
+ * one that lost its copy meets its own old turns when it catches up. So the epoch that a host has started last is
+ * also in its file `leads`.
+ * Stop: from here on this host decides nothing. -EREMOTE: it is not the home.
+ * Start: from here on this host decides, in epoch. -EREMOTE: not what the log offers it. */
+MUST_USE int volume_stop(struct volume *volume, struct host_id successor, uint64_t *ret_index);
+MUST_USE int volume_start(struct volume *volume, uint64_t epoch, uint64_t *ret_index);
 
 /* A replica: entries from the home, in order. Appends, applies, tells the watcher. -EINVAL: a gap. */
 MUST_USE int volume_follow(struct volume *volume, struct span entries, uint64_t *ret_applied);

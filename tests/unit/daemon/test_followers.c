@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
-#include "daemon/replica/followers.h"
+#include "daemon/replica/core/followers.h"
 
 #define T0 (1000 * 1000000000LL)
 
@@ -42,7 +42,7 @@ Test(followers, member_settles_by_acknowledging)
 {
     int64_t until = 0;
     struct follower *follower = join(a, "a", 3);
-    cr_assert(followers_promote(&f, a, T0));
+    cr_assert(followers_promote(&f, a, T0 + LEASE_NS));
     cr_assert(not(followers_settled(&f, 10, T0, &until)));
     cr_assert(eq(i64, until, T0 + LEASE_NS + LEASE_MARGIN_NS));
     follower->sent = 10;
@@ -55,7 +55,7 @@ Test(followers, acknowledging_the_future_does_not_settle)
 {
     int64_t until;
     struct follower *follower = join(a, "a", 3);
-    cr_assert(followers_promote(&f, a, T0));
+    cr_assert(followers_promote(&f, a, T0 + LEASE_NS));
     follower->sent = 5;
     followers_ack(&f, a, 1000);
     cr_assert(eq(u64, follower->acked, 5));
@@ -68,7 +68,7 @@ Test(followers, silence_ends_with_the_lease)
     int64_t until, end = T0 + LEASE_NS + LEASE_MARGIN_NS;
     struct follower *lost = NULL;
     join(a, "a", 3);
-    cr_assert(followers_promote(&f, a, T0));
+    cr_assert(followers_promote(&f, a, T0 + LEASE_NS));
     cr_assert(not(followers_settled(&f, 4, end - 1, &until)));
     cr_assert(not(followers_expire(&f, end - 1, &lost)));
     cr_assert(followers_settled(&f, 4, end, &until));
@@ -83,7 +83,7 @@ Test(followers, renewal_prolongs)
 {
     int64_t until = 0;
     join(a, "a", 3);
-    cr_assert(followers_promote(&f, a, T0));
+    cr_assert(followers_promote(&f, a, T0 + LEASE_NS));
     cr_assert(followers_renew(&f, a, 7, T0 + LEASE_NS));
     cr_assert(followers_settled(&f, 7, T0 + LEASE_NS, &until));
     cr_assert(not(followers_settled(&f, 8, T0 + LEASE_NS + LEASE_MARGIN_NS, &until)));
@@ -95,7 +95,7 @@ Test(followers, joining_again_keeps_membership)
 {
     int64_t until;
     join(a, "a", 9);
-    cr_assert(followers_promote(&f, a, T0));
+    cr_assert(followers_promote(&f, a, T0 + LEASE_NS));
     join(a, "a", 4);
     cr_assert(eq(sz, f.n, 1));
     cr_assert(eq(sz, followers_members(&f), 1));
@@ -108,8 +108,8 @@ Test(followers, waits_for_the_first_lease_to_end)
     int64_t until = 0;
     join(a, "a", 0);
     join(b, "b", 0);
-    cr_assert(followers_promote(&f, a, T0 + 5));
-    cr_assert(followers_promote(&f, b, T0));
+    cr_assert(followers_promote(&f, a, T0 + 5 + LEASE_NS));
+    cr_assert(followers_promote(&f, b, T0 + LEASE_NS));
     cr_assert(not(followers_settled(&f, 1, T0 + 5, &until)));
     cr_assert(eq(i64, until, T0 + LEASE_NS + LEASE_MARGIN_NS));
 }
@@ -117,7 +117,7 @@ Test(followers, waits_for_the_first_lease_to_end)
 /* A host that never joined can neither be promoted nor renew. */
 Test(followers, strangers_are_refused)
 {
-    cr_assert(not(followers_promote(&f, a, T0)));
+    cr_assert(not(followers_promote(&f, a, T0 + LEASE_NS)));
     cr_assert(not(followers_renew(&f, a, 1, T0)));
     followers_ack(&f, a, 1);
     followers_remove(&f, a);

@@ -1,4 +1,4 @@
-/* daemon/replica/followers.h — who follows a volume at its home. Pure: no locks, clocks or connections.
+/* daemon/replica/core/followers.h — who follows a volume at its home.
  *
  * A learner gets the log and is not waited for. A member serves its kernel: a change is settled when every member
  * has acknowledged it or has been without a lease for LEASE_MARGIN_NS. The member counts its lease from sending the
@@ -23,9 +23,11 @@ struct follower {
     char name[HOST_NAME_MAX_BYTES + 1];
     bool is_member;
     uint64_t acked;         /* applied there, certain in its kernel */
-    uint64_t sent;          /* pushed to it over `link` */
+    uint64_t sent;          /* sent to it over `link` */
+    uint64_t joined;        /* what it joined with, or was sent as a checkpoint */
     int64_t lease_until_ns; /* members: of the home's clock, margin not counted */
     void *link;             /* the caller's connection, or NULL while there is none */
+    void *handed;           /* the link over which it was offered the home, or NULL */
 };
 
 struct followers {
@@ -41,8 +43,8 @@ MUST_USE int followers_join(struct followers *f, struct host_id host, const char
                             uint64_t have_index, struct follower **ret_follower);
 void followers_remove(struct followers *f, struct host_id host);
 
-/* False: the host is unknown (it must join first). */
-MUST_USE bool followers_promote(struct followers *f, struct host_id host, int64_t now_ns);
+/* until_ns: the end of the lease that the member may think it has. False: the host is unknown (it must join first). */
+MUST_USE bool followers_promote(struct followers *f, struct host_id host, int64_t until_ns);
 MUST_USE bool followers_renew(struct followers *f, struct host_id host, uint64_t applied,
                               int64_t now_ns);
 void followers_ack(struct followers *f, struct host_id host, uint64_t index);

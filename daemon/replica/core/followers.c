@@ -1,9 +1,10 @@
-#include "daemon/replica/followers.h"
+#include "daemon/replica/core/followers.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/replica/core/broken.h"
 #include "proto/base/check.h"
 
 void followers_done(struct followers *f)
@@ -47,7 +48,7 @@ int followers_join(struct followers *f, struct host_id host, const char *name, u
         *known = (struct follower){.host = host};
         (void)snprintf(known->name, sizeof known->name, "%s", name);
     }
-    known->sent = have_index;
+    known->joined = known->sent = have_index;
     known->acked = have_index;
     *ret_follower = known;
     return 0;
@@ -60,13 +61,13 @@ void followers_remove(struct followers *f, struct host_id host)
         *known = f->all[--f->n];
 }
 
-bool followers_promote(struct followers *f, struct host_id host, int64_t now_ns)
+bool followers_promote(struct followers *f, struct host_id host, int64_t until_ns)
 {
     struct follower *known = followers_find(f, host);
     if (!known)
         return false;
     known->is_member = true;
-    known->lease_until_ns = now_ns + LEASE_NS;
+    known->lease_until_ns = MAX(known->lease_until_ns, until_ns);
     return true;
 }
 
@@ -89,7 +90,8 @@ void followers_ack(struct followers *f, struct host_id host, uint64_t index)
 
 static bool is_waited_for(const struct follower *follower, int64_t now_ns)
 {
-    return follower->is_member && now_ns < follower->lease_until_ns + LEASE_MARGIN_NS;
+    int64_t margin_ns = BROKEN(no_margin) ? -LEASE_MARGIN_NS : LEASE_MARGIN_NS;
+    return follower->is_member && now_ns < follower->lease_until_ns + margin_ns;
 }
 
 bool followers_settled(const struct followers *f, uint64_t index, int64_t now_ns,

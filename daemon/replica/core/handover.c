@@ -1,0 +1,127 @@
+/* The home moves: one host stops, in the log, and another starts, in the log. */
+#include <errno.h>
+
+#include "daemon/replica/core/broken.h"
+#include "daemon/replica/core/core.h"
+
+/* Only to a member that is here and keeps up: it will have next to nothing to catch up with. */
+bool core_may_hand_to(const struct core *c, struct host_id host)
+{
+    const struct follower *follower = followers_find(&c->followers, host);
+    return core_is_home(c) && !c->is_taking_over && c->fence == NO_FENCE && follower &&
+           follower->link && follower->is_member && follower->acked + WORK_RUN >= c->last;
+}
+
+struct host_id core_earned(const struct core *c, int64_t now_ns)
+{
+    struct host_id host = work_earned(&c->work, c->self, now_ns);
+    return core_may_hand_to(c, host) ? host : NO_HOST;
+}
+
+void core_stopping(struct core *c)
+{
+    if (!BROKEN(stop_not_durable))
+        c->fence = c->last + 1;
+}
+
+/* The kernel of this host may keep what it was told a moment ago for as long as a lease: so that is this host's lease
+ * with the new home, which has to wait for it as for any other. */
+void core_stopped(struct core *c, uint64_t index, const struct turn *turn, int64_t now_ns)
+{
+    if (index == 0) {
+        c->fence = NO_FENCE;
+        return;
+    }
+    c->turn = *turn;
+    c->last = c->applied = index;
+    c->is_member = true;
+    c->member_since_ns = now_ns;
+    c->lease_until_ns = now_ns + LEASE_NS;
+    c->answer_from = 0;
+    work_given(&c->work, now_ns);
+}
+
+void core_synced(struct core *c, uint64_t index)
+{
+    if (index >= c->last && !c->is_taking_over)
+        c->fence = NO_FENCE;
+}
+
+bool core_offer_is_due(const struct core *c)
+{
+    const struct follower *successor = followers_find(&c->followers, c->turn.successor);
+    return core_has_stopped(c) && !c->is_taking_over && c->fence == NO_FENCE && successor &&
+           successor->link && successor->acked >= c->last && successor->handed != successor->link;
+}
+
+struct follower *core_next_offer(struct core *c)
+{
+    if (!core_offer_is_due(c))
+        return NULL;
+    struct follower *successor = followers_find(&c->followers, c->turn.successor);
+    successor->handed = successor->link;
+    return successor;
+}
+
+int64_t core_lease_left(const struct follower *member, int64_t now_ns)
+{
+    if (BROKEN(no_inheritance))
+        return 0;
+    return member->is_member ? MAX(member->lease_until_ns - now_ns, 1) : 0;
+}
+
+int64_t core_own_lease_left(const struct core *c, int64_t now_ns)
+{
+    if (BROKEN(old_home_not_member))
+        return 0;
+    return MAX(c->lease_until_ns - now_ns, 0);
+}
+
+/* The old table goes: what was decided under it, and is waited for still, waits for the members of the new one, who
+ * are the same and later ones. */
+static void forget_followers(struct core *c)
+{
+    for (size_t i = c->followers.n; i-- > 0;)
+        if (c->followers.all[i].link)
+            c->put_link(c->followers.all[i].link);
+    c->followers.n = 0;
+}
+
+int core_take_over(struct core *c, const void *link, uint64_t epoch, uint64_t stop_index)
+{
+    if (core_is_home(c) && c->turn.epoch >= epoch)
+        return -EALREADY;
+    bool is_offered = host_equal(c->turn.successor, c->self) && c->turn.epoch + 1 == epoch;
+    bool is_current = c->link == link && c->is_joined && c->applied == stop_index;
+    if (c->is_taking_over || !is_offered || !is_current)
+        return -ESTALE;
+    forget_followers(c);
+    c->is_taking_over = true;
+    return 0;
+}
+
+bool core_resume(struct core *c)
+{
+    if (!core_has_stopped(c) || c->is_taking_over)
+        return false;
+    c->is_taking_over = true;
+    c->fence = c->last + 1;
+    return true;
+}
+
+void core_started(struct core *c, uint64_t index, const struct turn *turn, int64_t now_ns)
+{
+    c->is_taking_over = false;
+    if (index == 0)
+        return;
+    c->leads = turn->epoch;
+    c->turn = *turn;
+    c->last = c->applied = MAX(c->last, index);
+    c->fence = NO_FENCE;
+    c->is_member = false;
+    c->hint = NO_HOST;
+    if (c->link)
+        c->put_link(TAKE(c->link));
+    c->is_joined = false;
+    work_taken(&c->work, now_ns);
+}
