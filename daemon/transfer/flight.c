@@ -258,15 +258,24 @@ void flights_fail(struct flights *flights, struct flight *flight, int error)
         flight_put(flights, over);
 }
 
-/* conn NULL: every one. The result is chained by next_over. */
-static struct flight *end_all(struct flights *flights, struct conn *conn, int error)
+/* All items of a request are of one volume. */
+static bool is_meant(const struct flight *flight, const struct conn *conn,
+                     const struct store *store)
+{
+    return (!conn || flight->key.conn == conn) &&
+           (!store || content_store(flight->items[0].content) == store);
+}
+
+/* conn NULL: on whatever connection; store NULL: of whatever store. The result is chained by next_over. */
+static struct flight *end_all(struct flights *flights, const struct conn *conn,
+                              const struct store *store, int error)
 {
     struct flight *chain = NULL, *flight, *next;
     SCOPED_LOCK(&flights->lock);
     HASH_ITER(hh, flights->list, flight, next)
     {
         struct flight *over =
-            !conn || flight->key.conn == conn ? end_locked(flights, flight, error) : NULL;
+            is_meant(flight, conn, store) ? end_locked(flights, flight, error) : NULL;
         if (!over)
             continue;
         over->next_over = chain;
@@ -286,7 +295,12 @@ static void put_chain(struct flights *flights, struct flight *chain)
 
 void flights_lost(struct flights *flights, struct conn *conn, int error)
 {
-    put_chain(flights, end_all(flights, conn, error));
+    put_chain(flights, end_all(flights, conn, NULL, error));
+}
+
+void flights_let_go(struct flights *flights, const struct store *store, int error)
+{
+    put_chain(flights, end_all(flights, NULL, store, error));
 }
 
 static void tell_stopping(struct flights *flights)
@@ -302,7 +316,7 @@ static void tell_stopping(struct flights *flights)
 void flights_stop(struct flights *flights)
 {
     tell_stopping(flights);
-    put_chain(flights, end_all(flights, NULL, -ESHUTDOWN));
+    put_chain(flights, end_all(flights, NULL, NULL, -ESHUTDOWN));
 }
 
 /* ---- arrivals ---- */

@@ -94,6 +94,8 @@ void flights_end(struct flights *flights, struct conn *conn, uint64_t id, int er
 void flights_fail(struct flights *flights, struct flight *flight, int error);
 /* Ends every request on the connection. */
 void flights_lost(struct flights *flights, struct conn *conn, int error);
+/* Ends every request of the store's contents. */
+void flights_let_go(struct flights *flights, const struct store *store, int error);
 /* Wakes all and begins nothing more. */
 void flights_stop(struct flights *flights);
 

@@ -4,6 +4,11 @@
 #include <stdlib.h>
 
 #include "daemon/transfer/transfer_private.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+
+/* For the disk to store what has come. */
+#define STORED_NS (60 * NS_PER_S)
 
 enum frame_class frame_class_of(enum fetch_class class)
 {
@@ -110,6 +115,13 @@ void transfer_stop(struct transfer *t)
     flights_stop(&t->flights);
     serve_cancel(t, NULL);
     wait_until_empty(t);
+}
+
+void transfer_let_go(struct transfer *t, struct store *store)
+{
+    flights_let_go(&t->flights, store, -ESHUTDOWN);
+    if (!store_wait_closed(store, clock_mono_ns() + STORED_NS))
+        log_error("transfer", "a volume is closed while the disk still stores a block of it");
 }
 
 void transfer_free(struct transfer *t)

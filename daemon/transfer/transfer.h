@@ -29,6 +29,9 @@ struct transfer_options {
 MUST_USE int transfer_new(const struct transfer_options *options, struct transfer **ret_transfer);
 /* Fetches end with -ESHUTDOWN, serving stops between blocks; returns when none is running. Before peers_stop. */
 void transfer_stop(struct transfer *transfer);
+/* Before a volume is closed that nobody fetches into any more: what was asked for ahead of its readers ends, and what is being
+ * stored is waited for, so that no content of the store is held here. */
+void transfer_let_go(struct transfer *transfer, struct store *store);
 void transfer_free(struct transfer *transfer);
 DEFINE_FREEP(transfer, struct transfer)
 

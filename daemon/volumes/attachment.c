@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "daemon/replica/replica.h"
+#include "daemon/transfer/transfer.h"
 #include "daemon/volumes/volumes.h"
 #include "fs/fuse/ledger.h"
 #include "proto/base/clock.h"
@@ -481,6 +482,8 @@ void attachment_free(struct attachment *attachment)
     (void)!attachment_unmount(attachment, true);
     if (attachment->replica)
         replica_stop(attachment->replica);
+    if (attachment->volume && attachment->options->env->transfer)
+        transfer_let_go(attachment->options->env->transfer, volume_store(attachment->volume));
     volume_free(attachment->volume);
     ledger_free(attachment->ledger);
     replica_free(attachment->replica);

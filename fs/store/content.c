@@ -78,6 +78,11 @@ bool content_is_complete(struct content *c)
     return atomic_load(&c->is_complete);
 }
 
+struct store *content_store(const struct content *c)
+{
+    return c->store;
+}
+
 uint64_t content_ino(const struct content *c)
 {
     return c->ino;

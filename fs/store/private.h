@@ -80,7 +80,8 @@ struct store {
     struct image *image; /* or NULL */
     struct mutex lock;
     struct file *files;               /* under lock */
-    size_t n_open;                    /* under lock */
+    size_t n_open;                    /* under lock: contents that are not freed yet */
+    struct cond closed;               /* n_open went to 0 */
     uint64_t sealing_ino;             /* under lock: the file being sealed, or 0 */
     bool sealing_is_void;             /* under lock: it was opened for writing meanwhile */
     struct damage damage[DAMAGE_MAX]; /* under lock */

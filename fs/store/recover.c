@@ -122,6 +122,7 @@ int store_open(int dirfd, bool clean_boot, struct source *source, struct store *
     made->dirfd = made->own_dirfd = made->drawn_dirfd = made->seals_fd = -1;
     made->source = source;
     mutex_init(&made->lock, LOCK_store);
+    cond_init(&made->closed);
     AUTO(store_freep) struct store *store = made;
     int e = open_dirs(store, dirfd);
     if (e == 0)
@@ -147,8 +148,19 @@ void store_free(struct store *store)
     close_fd(&store->drawn_dirfd);
     close_fd(&store->seals_fd);
     close_fd(&store->dirfd);
+    cond_done(&store->closed);
     mutex_done(&store->lock);
     free(store);
+}
+
+bool store_wait_closed(struct store *store, int64_t deadline_ns)
+{
+    SCOPED_LOCK(&store->lock);
+    while (store->n_open > 0) {
+        if (!cond_wait_until(&store->closed, &store->lock, deadline_ns))
+            return store->n_open == 0;
+    }
+    return true;
 }
 
 void store_use_image(struct store *store, struct image *image)

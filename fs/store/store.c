@@ -274,7 +274,6 @@ static bool drop_last(struct store *store, struct content *content)
     SCOPED_LOCK(&store->lock);
     if (atomic_fetch_sub(&content->refs, 1) > 1)
         return false;
-    store->n_open--;
     struct copy *copy = content->copy;
     if (copy) {
         copy->open = NULL;
@@ -285,10 +284,21 @@ static bool drop_last(struct store *store, struct content *content)
     return true;
 }
 
+/* The store may go when this returns. */
+static void note_freed(struct store *store)
+{
+    SCOPED_LOCK(&store->lock);
+    if (--store->n_open == 0)
+        cond_broadcast(&store->closed);
+}
+
 void content_put(struct content *content)
 {
-    if (!drop_unless_last(content) && drop_last(content->store, content))
-        content_free(content);
+    struct store *store = content->store;
+    if (drop_unless_last(content) || !drop_last(store, content))
+        return;
+    content_free(content);
+    note_freed(store);
 }
 
 static void unlink_map(struct store *store, struct content *content)

@@ -54,6 +54,8 @@ void store_free(struct store *store);
 struct image;
 void store_use_image(struct store *store, struct image *image);
 struct image *store_image(struct store *store);
+/* Returns when the last content is put, as store_free wants it. False: deadline. */
+MUST_USE bool store_wait_closed(struct store *store, int64_t deadline_ns);
 /* Returns when the blocks of what was removed are free. False: deadline. */
 MUST_USE bool store_wait_freed(struct store *store, int64_t deadline_ns);
 DEFINE_FREEP(store, struct store)
@@ -80,6 +82,7 @@ MUST_USE int content_make(struct store *store, uint64_t ino, struct content **re
 
 int content_fd(const struct content *content); /* O_RDWR, valid while the reference is held */
 bool content_is_complete(struct content *content);
+struct store *content_store(const struct content *content);
 uint64_t content_ino(const struct content *content);
 uint64_t
 content_version(const struct content *content); /* of the missing blocks and of a drawn copy */

@@ -181,6 +181,22 @@ Test(transfer, is_bounded_without_a_peer)
     content_put(content);
 }
 
+/* A volume can be closed while its reader's next blocks are under way. */
+Test(transfer, lets_go_of_a_store)
+{
+    struct store *store = volume_store(reader->volume);
+    for (unsigned i = 0; i < 20; i++) {
+        char name[8];
+        (void)snprintf(name, sizeof name, "%u", i);
+        struct content *content = new_file(name, i, 0, SIZE);
+        cr_assert_eq(fetch(content, 0, 1, 20 * NS_PER_S), 0);
+        content_put(content);
+        transfer_let_go(reader->transfer, store);
+        cr_assert(store_wait_closed(store, 0));
+        cr_assert_eq(atomic_load(&mine()->in_flight_blocks), 0);
+    }
+}
+
 static void *come_back(void *arg)
 {
     (void)arg;
