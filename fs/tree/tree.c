@@ -94,21 +94,34 @@ static int open_env(struct tree *tree, int dirfd, uint64_t map_bytes)
     return rows_error(mdb_reader_check(tree->env, &n_dead));
 }
 
+/* Nothing was ever committed to it. */
+static bool is_fresh(struct tree *tree)
+{
+    MDB_envinfo info;
+    return mdb_env_info(tree->env, &info) == 0 && info.me_last_txnid == 0;
+}
+
+/* What lacks in a state that is not fresh was lost: nothing is made in its place. */
+static int open_in(struct tree *tree, MDB_txn *txn, bool is_new)
+{
+    int rc = 0;
+    for (enum tree_db db = 0; db < DB_N && rc == 0; db++)
+        rc = mdb_dbi_open(txn, rows_db_name(db), is_new ? MDB_CREATE : 0, &tree->dbi[db]);
+    struct rows rows = {.txn = txn, .dbi = tree->dbi};
+    int r = rows_error(rc);
+    if (r == 0)
+        r = is_new ? rows_put_meta(&rows, &tree->meta) : rows_get_meta(&rows, &tree->meta);
+    return r == -ENOENT ? -EBADMSG : r;
+}
+
 static int open_databases(struct tree *tree)
 {
     MDB_txn *txn;
+    bool is_new = is_fresh(tree);
     int rc = mdb_txn_begin(tree->env, NULL, 0, &txn);
     if (rc != 0)
         return rows_error(rc);
-    for (enum tree_db db = 0; db < DB_N && rc == 0; db++)
-        rc = mdb_dbi_open(txn, rows_db_name(db), MDB_CREATE, &tree->dbi[db]);
-    int r = rows_error(rc);
-    if (r == 0) {
-        struct rows rows = {.txn = txn, .dbi = tree->dbi};
-        r = rows_get_meta(&rows, &tree->meta);
-        if (r == -ENOENT)
-            r = rows_put_meta(&rows, &tree->meta);
-    }
+    int r = open_in(tree, txn, is_new);
     if (r < 0) {
         mdb_txn_abort(txn);
         return r;

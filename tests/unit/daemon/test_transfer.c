@@ -184,11 +184,11 @@ Test(transfer, is_bounded_without_a_peer)
 /* A volume can be closed while its reader's next blocks are under way. */
 Test(transfer, lets_go_of_a_store)
 {
-    struct store *store = volume_store(reader->volume);
     for (unsigned i = 0; i < 20; i++) {
         char name[8];
         (void)snprintf(name, sizeof name, "%u", i);
         struct content *content = new_file(name, i, 0, SIZE);
+        struct store *store = content_store(content);
         cr_assert_eq(fetch(content, 0, 1, 20 * NS_PER_S), 0);
         content_put(content);
         transfer_let_go(reader->transfer, store);
