@@ -25,11 +25,35 @@ struct turn {
     struct host_id successor; /* home has stopped and offers epoch + 1 to it; or NO_HOST */
 };
 
+/* What a host's disk says beside the log of one volume. The log alone does not make a host the home: one that lost its
+ * copy meets its own old turns when it catches up. */
+struct leads {
+    uint64_t started; /* the last epoch that it has started; 0: none */
+    uint64_t
+        resumed; /* the last that it started, or will, in place of one that was not taken; 0: none */
+};
+
 struct host_id host_id_of(const char *name);
 
 static inline bool host_equal(struct host_id a, struct host_id b)
 {
     return a.n == b.n;
+}
+
+/* Has self stopped, and decided to go on because its successor would not start? Recorded before it is logged. */
+static inline bool turn_is_resumed_by(const struct turn *turn, struct host_id self,
+                                      const struct leads *leads)
+{
+    return host_equal(turn->home, self) && !host_equal(turn->successor, NO_HOST) &&
+           leads->resumed == turn->epoch + 2;
+}
+
+/* Is self the home that the log names, or has it stopped and not seen another start? */
+static inline bool turn_is_led_by(const struct turn *turn, struct host_id self,
+                                  const struct leads *leads)
+{
+    bool has_started = host_equal(turn->home, self) && leads->started == turn->epoch;
+    return (has_started && leads->started != 0) || turn_is_resumed_by(turn, self, leads);
 }
 
 /* The identity of a request, carried by the log entry it leads to. A request whose identity is in the log or the

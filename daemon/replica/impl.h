@@ -35,7 +35,6 @@ struct replica {
     struct inbox inbox; /* entries that came over core.link */
     bool is_saving;     /* somebody writes the table of members: one at a time */
     bool is_promoting;  /* this host asks to become a member */
-    bool wants_resume;  /* the successor has left */
     bool is_stopping;
     uint64_t target;     /* what replica_start waits for */
     struct host_id told; /* the home that env->moved was told of */

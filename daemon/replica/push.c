@@ -40,7 +40,7 @@ static bool next_push(struct replica *replica, size_t *turn, struct push *ret_pu
 
 static bool has_turn_to_do(const struct replica *replica) REQUIRES(replica->lock)
 {
-    return replica->wants_resume || core_offer_is_due(&replica->core) ||
+    return core_must_resume(&replica->core) || core_offer_is_due(&replica->core) ||
            !host_equal(core_earned(&replica->core, clock_mono_ns()), NO_HOST);
 }
 

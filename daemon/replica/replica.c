@@ -264,8 +264,9 @@ int replica_join(struct replica *replica, struct host_id home, struct volume *ha
 {
     if (have) {
         struct turn turn = volume_turn(have);
+        struct leads leads = volume_leads(have);
         SCOPED_LOCK(&replica->lock);
-        core_open(&replica->core, &turn, volume_leads(have), volume_applied(have), clock_mono_ns());
+        core_open(&replica->core, &turn, &leads, volume_applied(have), clock_mono_ns());
     }
     int r = -EREMOTE;
     for (int hop = 0; r == -EREMOTE && hop < HOPS_MAX; hop++)
@@ -291,11 +292,11 @@ static int restore_members(struct replica *replica)
 static int open_core(struct replica *replica, struct volume *volume)
 {
     struct turn turn = volume_turn(volume);
+    struct leads leads = volume_leads(volume);
     bool orders;
     {
         SCOPED_LOCK(&replica->lock);
-        core_open(&replica->core, &turn, volume_leads(volume), volume_applied(volume),
-                  clock_mono_ns());
+        core_open(&replica->core, &turn, &leads, volume_applied(volume), clock_mono_ns());
         orders = core_is_home(&replica->core) || core_has_stopped(&replica->core);
     }
     if (!orders)
@@ -340,7 +341,8 @@ static struct conn *let_go(struct replica *replica, uint64_t *ret_epoch)
     SCOPED_LOCK(&replica->lock);
     *ret_epoch = replica->core.link_epoch;
     struct conn *conn = core_let_go(&replica->core);
-    inbox_clear(&replica->inbox);
+    if (conn)
+        inbox_clear(&replica->inbox);
     cond_broadcast(&replica->changed);
     return conn;
 }

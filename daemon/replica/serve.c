@@ -252,8 +252,7 @@ static int on_renew(struct replica *replica, struct conn *conn, const struct fra
 static void on_leave(struct replica *replica, struct conn *conn)
 {
     SCOPED_LOCK(&replica->lock);
-    if (core_leave(&replica->core, conn_host(conn), conn))
-        replica->wants_resume = true;
+    core_leave(&replica->core, conn_host(conn), conn);
     cond_broadcast(&replica->changed);
 }
 

@@ -7,6 +7,8 @@
 #include "daemon/replica/impl.h"
 #include "proto/base/log.h"
 
+#define RESUME_RETRY_NS (500 * NS_PER_MS)
+
 /* ---- stopping ---- */
 
 static struct host_id begin_to_stop(struct replica *replica)
@@ -214,9 +216,7 @@ int turn_on_offer(struct replica *replica, struct conn *conn, const Whiskfs__Off
 static bool begin_to_resume(struct replica *replica)
 {
     SCOPED_LOCK(&replica->lock);
-    bool is_wanted = replica->wants_resume;
-    replica->wants_resume = false;
-    return is_wanted && core_resume(&replica->core);
+    return core_resume(&replica->core);
 }
 
 void turn_resume(struct replica *replica)
@@ -224,7 +224,9 @@ void turn_resume(struct replica *replica)
     if (!begin_to_resume(replica))
         return;
     int r = start(replica, volume_turn(replica->volume).epoch + 2);
-    if (r < 0)
-        log_error("replica", "cannot go on as the home of volume '%s': %s", replica->name,
-                  strerror(-r));
+    if (r == 0)
+        return;
+    log_error("replica", "cannot go on as the home of volume '%s': %s: trying again", replica->name,
+              strerror(-r));
+    (void)replica_pause(replica, RESUME_RETRY_NS);
 }

@@ -41,9 +41,8 @@ struct volume {
     struct source *source;
     struct volume_survivors *survivors; /* or NULL */
     uint64_t session;
-    atomic_uint_least64_t
-        leads;    /* the epoch in which this host is the home, if the log says so, too */
-    bool is_open; /* volume_open has succeeded */
+    atomic_uint_least64_t started, resumed; /* as its file `leads` has it */
+    bool is_open;                           /* volume_open has succeeded */
     bool
         is_new_boot; /* the machine was restarted since it was last open: what was not synced may be gone */
     struct tree *tree;
@@ -94,8 +93,8 @@ MUST_USE int volume_check(struct volume *volume);
 
 /* ---- turn.c ---- */
 
-MUST_USE int leads_read(int dirfd, uint64_t *ret_epoch);
-MUST_USE int leads_write(int dirfd, uint64_t epoch);
+MUST_USE int leads_load(struct volume *volume);
+MUST_USE int leads_write(int dirfd, const struct leads *leads);
 
 /* ---- recover.c ---- */
 

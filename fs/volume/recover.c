@@ -172,7 +172,7 @@ static int volume_new(const struct volume_options *options, struct volume **ret_
     }
     volume->dirfd = volume->checkpointer.dirfd = -1;
     volume->self = options->self;
-    atomic_init(&volume->leads, FIRST_EPOCH);
+    atomic_init(&volume->started, FIRST_EPOCH);
     volume->source = options->source;
     volume->survivors = options->survivors;
     volume->session = draw_session();
@@ -360,7 +360,7 @@ int volume_install(const struct volume_options *options, int checkpoint_fd)
     if (error == 0)
         error = build_replica(newfd, options, checkpoint_fd);
     if (error == 0)
-        error = leads_write(dirfd, 0);
+        error = leads_write(dirfd, &(struct leads){0});
     if (error == 0)
         error = remove_all(dirfd, old, N_ELEMENTS(old));
     if (error == 0 && checkpoint_fd >= 0)
@@ -514,9 +514,7 @@ static int sweep(struct volume *volume)
 static int recover(struct volume *volume, const struct volume_options *options)
 {
     struct boot boot = {0};
-    uint64_t leads = 0;
-    int error = leads_read(volume->dirfd, &leads);
-    atomic_store(&volume->leads, leads);
+    int error = leads_load(volume);
     if (error == 0)
         error = volume_boot(volume->dirfd, &boot);
     if (error == 0)

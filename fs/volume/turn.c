@@ -9,22 +9,49 @@
 
 #define LEADS "leads"
 
-int leads_write(int dirfd, uint64_t epoch)
+#define LEADS_BYTES 48 /* two numbers of up to 20 digits */
+
+int leads_write(int dirfd, const struct leads *leads)
 {
-    char text[24];
-    int n = snprintf(text, sizeof text, "%" PRIu64 "\n", epoch);
+    char text[LEADS_BYTES];
+    int n =
+        snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 "\n", leads->started, leads->resumed);
     return directory_write_file(dirfd, LEADS, text, (size_t)n);
 }
 
 /* A volume that was made here has no such file until its home has moved; one that was installed has. */
-int leads_read(int dirfd, uint64_t *ret_epoch)
+static int read_leads(int dirfd, struct leads *ret_leads)
 {
-    char text[24];
-    *ret_epoch = FIRST_EPOCH;
+    char text[LEADS_BYTES];
+    *ret_leads = (struct leads){.started = FIRST_EPOCH};
     int error = volume_read_small(dirfd, LEADS, text, sizeof text);
     if (error < 0)
         return error == -ENOENT ? 0 : error;
-    return sscanf(text, "%" SCNu64, ret_epoch) == 1 ? 0 : -EBADMSG;
+    int n = sscanf(text, "%" SCNu64 " %" SCNu64, &ret_leads->started, &ret_leads->resumed);
+    return n == 2 ? 0 : -EBADMSG;
+}
+
+static void set_leads(struct volume *volume, const struct leads *leads)
+{
+    atomic_store(&volume->started, leads->started);
+    atomic_store(&volume->resumed, leads->resumed);
+}
+
+int leads_load(struct volume *volume)
+{
+    struct leads leads;
+    int error = read_leads(volume->dirfd, &leads);
+    if (error == 0)
+        set_leads(volume, &leads);
+    return error;
+}
+
+static int record_leads(struct volume *volume, const struct leads *leads)
+{
+    int error = leads_write(volume->dirfd, leads);
+    if (error == 0)
+        set_leads(volume, leads);
+    return error;
 }
 
 struct turn volume_turn(struct volume *volume)
@@ -38,15 +65,16 @@ int64_t volume_born_ns(struct volume *volume)
     return tree_get(volume->tree, ROOT_INO, &root) == 0 ? root.btime_ns : 0;
 }
 
-uint64_t volume_leads(struct volume *volume)
+struct leads volume_leads(struct volume *volume)
 {
-    return atomic_load(&volume->leads);
+    return (struct leads){atomic_load(&volume->started), atomic_load(&volume->resumed)};
 }
 
 bool volume_orders(struct volume *volume)
 {
     struct turn turn = tree_turn(volume->tree);
-    return host_equal(turn.home, volume->self) && turn.epoch == atomic_load(&volume->leads);
+    struct leads leads = volume_leads(volume);
+    return turn_is_led_by(&turn, volume->self, &leads);
 }
 
 bool volume_is_home(struct volume *volume)
@@ -80,9 +108,10 @@ int volume_stop(struct volume *volume, struct host_id successor, uint64_t *ret_i
 int volume_start(struct volume *volume, uint64_t epoch, uint64_t *ret_index)
 {
     struct request start = {.kind = REQUEST_START, .home = volume->self.n, .epoch = epoch};
-    int error = leads_write(volume->dirfd, epoch);
-    if (error < 0)
-        return error;
-    atomic_store(&volume->leads, epoch);
-    return log_turn(volume, &start, ret_index);
+    struct leads leads = volume_leads(volume);
+    leads.started = epoch;
+    if (!host_equal(volume_turn(volume).successor, volume->self))
+        leads.resumed = epoch;
+    int error = record_leads(volume, &leads);
+    return error < 0 ? error : log_turn(volume, &start, ret_index);
 }

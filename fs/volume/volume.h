@@ -79,8 +79,7 @@ bool volume_is_home(struct volume *volume);
 /* Is this host the home, or has it stopped and offers that to another? */
 bool volume_orders(struct volume *volume);
 struct turn volume_turn(struct volume *volume);
-uint64_t
-volume_leads(struct volume *volume); /* the last epoch that this host has started; 0: none */
+struct leads volume_leads(struct volume *volume);
 uint64_t volume_applied(struct volume *volume);
 /* When it was made: tells it from another of the same name, whatever it is called later. 0: not known yet. */
 int64_t volume_born_ns(struct volume *volume);
@@ -102,9 +101,7 @@ void volume_answered(struct volume *volume, uint64_t session, uint64_t unique);
 MUST_USE int volume_execute(struct volume *volume, const struct request *request,
                             struct outcome *ret_outcome);
 
-/* The home moves. Both log one entry, not yet durable, and return its index. The log alone does not make a host the home:
- * one that lost its copy meets its own old turns when it catches up. So the epoch that a host has started last is
- * also in its file `leads`.
+/* The home moves. Both log one entry, not yet durable, and return its index.
  * Stop: from here on this host decides nothing. -EREMOTE: it is not the home.
  * Start: from here on this host decides, in epoch. -EREMOTE: not what the log offers it. */
 MUST_USE int volume_stop(struct volume *volume, struct host_id successor, uint64_t *ret_index);

@@ -114,7 +114,7 @@ void check_serving(int host)
 void check_power_cut(int h)
 {
     struct host *host = &sim.host[h];
-    bool was_home = host->leads == host->turn.epoch && host_equal(host->turn.home, id_of(h));
+    bool was_home = turn_is_led_by(&host->turn, id_of(h), &host->leads);
     for (uint64_t i = host->synced + 1; was_home && i <= host->n; i++) {
         struct known *k = &known[host->log[i].id];
         if (host->log[i].epoch != host->turn.epoch)

@@ -3,154 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/sim.h"
-
-static void *handle(int link)
-{
-    return (void *)(uintptr_t)link;
-}
-
-static int number(const void *handle)
-{
-    return (int)(uintptr_t)handle;
-}
-
-static void put_link(void *link)
-{
-    (void)link;
-}
-
-/* ---- the log ---- */
-
-static void note_turn(struct turn *turn, const struct entry *entry)
-{
-    if (entry->kind == STOP)
-        turn->successor = id_of(entry->host);
-    else if (entry->kind == START)
-        *turn = (struct turn){.epoch = entry->turn, .home = id_of(entry->host)};
-}
-
-static void look_at_log(struct host *host)
-{
-    host->turn = (struct turn){
-        .home = host->home_file == (int)(host - sim.host) ? NO_HOST : id_of(host->home_file)};
-    for (uint64_t i = 1; i <= host->n; i++)
-        note_turn(&host->turn, &host->log[i]);
-}
-
-static void append(int h, const struct entry *entry)
-{
-    struct host *host = &sim.host[h];
-    CHECK(host->n + 1 < LOG_MAX);
-    host->log[++host->n] = *entry;
-    note_turn(&host->turn, entry);
-}
-
-uint64_t host_append(int h, enum entry_kind kind, uint64_t id, int about, uint64_t turn)
-{
-    struct host *host = &sim.host[h];
-    const struct entry entry = {
-        .epoch = kind == START ? turn : host->turn.epoch,
-        .id = id,
-        .stamp = chance(UINT64_MAX),
-        .turn = turn,
-        .kind = (uint8_t)kind,
-        .host = (uint8_t)about,
-    };
-    append(h, &entry);
-    check_append(h, &entry, host->n);
-    core_appended(&host->core, host->n);
-    return host->n;
-}
-
-/* ---- life ---- */
-
-static void renew_timer(int h, uint64_t argument);
-
-static void restore_members(int h)
-{
-    struct host *host = &sim.host[h];
-    for (int i = 0; i < HOSTS; i++)
-        if (host->members[i] && i != h)
-            CHECK(core_restore_member(&host->core, name_of(i), local_ns(h) + LEASE_NS) == 0);
-}
-
-void host_boot(int h)
-{
-    struct host *host = &sim.host[h];
-    host->life++;
-    host->is_up = true;
-    host->n_inbox = 0;
-    host->retry_ns = 10 * NS_PER_MS;
-    host->is_applying = host->is_promoting = host->is_saving = host->is_joining = false;
-    host->dials_ns = 0;
-    memset(host->services, 0, sizeof host->services);
-    host->has_cache = false;
-    look_at_log(host);
-    core_init(&host->core, id_of(h), put_link);
-    core_open(&host->core, &host->turn, host->leads, host->n, local_ns(h));
-    if (core_is_home(&host->core) || core_has_stopped(&host->core)) {
-        host->synced = host->n;
-        restore_members(h);
-    }
-    if (core_is_home(&host->core)) {
-        check_serving(h);
-        sim.directory = h;
-    }
-    trace("h%d up: entries %llu epoch %llx home h%d successor h%d", h, (unsigned long long)host->n,
-          (unsigned long long)host->turn.epoch, host_of(host->turn.home),
-          host_of(host->turn.successor));
-    after(between(1, 500) * NS_PER_MS, h, renew_timer, 0);
-    host_work(h);
-}
-
-static void break_links_of(int h)
-{
-    for (int i = 1; i < LINKS; i++)
-        if (sim.link[i].is_used && sim.link[i].is_open &&
-            ((sim.link[i].host[0] == h && sim.link[i].life[0] == sim.host[h].life) ||
-             (sim.link[i].host[1] == h && sim.link[i].life[1] == sim.host[h].life)))
-            break_link(i);
-}
-
-void host_kill(int h, bool has_power)
-{
-    struct host *host = &sim.host[h];
-    trace("h%d %s", h, has_power ? "killed" : "loses power");
-    break_links_of(h);
-    clients_die(h);
-    core_done(&host->core);
-    host->life++;
-    host->is_up = false;
-    sim.n_crashes++;
-    if (!has_power) {
-        check_power_cut(h);
-        host->n = host->synced;
-    }
-}
-
-static void start_anew(int h)
-{
-    break_links_of(h);
-    clients_die(h);
-    core_done(&sim.host[h].core);
-    host_boot(h);
-}
-
-/* Detached: it leaves, and attaches again with nothing. */
-void host_wipe(int h)
-{
-    struct host *host = &sim.host[h];
-    struct message leave = {.type = LEAVE};
-    trace("h%d detaches", h);
-    if (host->core.link)
-        post(number(host->core.link), h, &leave);
-    host->n = host->synced = 0;
-    host->leads = 0;
-    host->home_file = sim.directory;
-    memset(host->members, 0, sizeof host->members);
-    start_anew(h);
-}
+#include "tests/sim/host.h"
 
 /* ---- the home's side ---- */
 
@@ -175,15 +28,16 @@ static void on_join(int h, int link, const struct message *join)
 {
     struct host *host = &sim.host[h];
     int asker = sim.link[link].host[0];
-    int r = host->n == 0 && host->leads == 0 && one_in(3) ? -ENOENT
-                                                          : core_may_join(&host->core, join->epoch);
+    int r = host->n == 0 && host->leads.started == 0 && one_in(3)
+                ? -ENOENT
+                : core_may_join(&host->core, join->epoch);
     if (r == -ENOENT && host->core.is_joined)
         r = -ENOTCONN;
     if (r < 0) {
         refuse(h, link, join, r);
         return;
     }
-    bool fits = holds(host, join);
+    bool fits = holds(host, join) && !one_in(12); /* else the log here begins later */
     uint64_t have = fits ? join->index : host->n;
     struct message reply = {
         .type = JOIN_REPLY, .epoch = host->turn.epoch, .index = have, .seen = host->n};
@@ -386,7 +240,7 @@ static void start_synced(int h, uint64_t index)
 static void start(int h, uint64_t turn)
 {
     struct host *host = &sim.host[h];
-    host->leads = turn;
+    host->leads.started = turn;
     host->home_file = h;
     host->is_joining = false;
     uint64_t index = host_append(h, START, sim.next_id++, h, turn);
@@ -395,6 +249,23 @@ static void start(int h, uint64_t turn)
     if (BROKEN(start_not_durable))
         core_started(&host->core, index, &host->turn, local_ns(h));
     after(disk_ns(h), h, start_synced, index);
+}
+
+static void resume_recorded(int h, uint64_t turn)
+{
+    sim.host[h].leads.resumed = turn;
+    sim.n_resumed++;
+    start(h, turn);
+    if (!one_in(4))
+        return;
+    host_kill(h, false); /* the record is durable, the start is not */
+    host_boot_later(h, between(1, 1000) * NS_PER_MS);
+}
+
+static void resume(int h)
+{
+    if (core_resume(&sim.host[h].core))
+        after(disk_ns(h), h, resume_recorded, sim.host[h].turn.epoch + 2);
 }
 
 static void table_saved(int h, uint64_t turn)
@@ -472,10 +343,10 @@ static void install(int h, int link, const struct message *m)
     trace("h%d installs a checkpoint at %llu", h, (unsigned long long)m->index);
     memcpy(host->log, sim.link[link].snapshot, (m->index + 1) * sizeof(struct entry));
     host->n = host->synced = m->index;
-    host->leads = 0;
+    host->leads = (struct leads){0};
     host->home_file = sim.link[link].host[1];
     sim.n_installs++;
-    start_anew(h);
+    host_start_anew(h);
 }
 
 static void on_joined(int h, int link, const struct message *m)
@@ -503,7 +374,7 @@ static void apply(int h, uint64_t argument)
     for (unsigned i = 0; i < host->n_inbox; i++) {
         if (host->inbox_from + i <= host->n)
             continue;
-        append(h, &host->inbox[i]);
+        host_log(h, &host->inbox[i]);
     }
     host->n_inbox = 0;
     host->has_cache = false;
@@ -588,7 +459,7 @@ static void promote(int h)
     after(4 * NS_PER_S, h, promote_timeout, 0);
 }
 
-static void renew_timer(int h, uint64_t argument)
+void host_renew_timer(int h, uint64_t argument)
 {
     (void)argument;
     struct host *host = &sim.host[h];
@@ -604,7 +475,7 @@ static void renew_timer(int h, uint64_t argument)
         host->has_cache = false;
     while (core_expire_member(&host->core, local_ns(h), name))
         trace("h%d goes on without %s", h, name);
-    after(500 * NS_PER_MS, h, renew_timer, 0);
+    after(500 * NS_PER_MS, h, host_renew_timer, 0);
     host_work(h);
 }
 
@@ -653,8 +524,7 @@ void host_receive(int h, int link, const struct message *m)
         core_renewed(&host->core, handle(link), m->sent_ns, local_ns(h), m->lease_ns, m->seen);
         break;
     case LEAVE:
-        if (core_leave(&host->core, from, handle(link)) && core_resume(&host->core))
-            start(h, host->turn.epoch + 2);
+        core_leave(&host->core, from, handle(link));
         break;
     case FORWARD:
         serve(h, link, m);
@@ -674,7 +544,7 @@ void host_receive(int h, int link, const struct message *m)
 void host_work(int h)
 {
     struct host *host = &sim.host[h];
-    if (!host->is_up)
+    if (!host->is_up || host->is_leaving)
         return;
     if (host->asleep_ns > sim.now_ns) {
         clients_ask_kernel(h);
@@ -683,6 +553,7 @@ void host_work(int h)
     struct host_id successor = core_earned(&host->core, local_ns(h));
     if (!host_equal(successor, NO_HOST))
         stop(h, successor);
+    resume(h);
     push(h);
     const struct follower *offered = core_next_offer(&host->core);
     if (offered)

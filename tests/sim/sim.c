@@ -50,21 +50,25 @@ static void cut(void)
     after(ns, -1, heal_cut, (uint64_t)(b * HOSTS + a));
 }
 
-static void boot(int host, uint64_t argument)
-{
-    (void)host;
-    if (!sim.host[argument].is_up)
-        host_boot((int)argument);
-}
-
 static void crash(void)
 {
     int h = (int)chance(HOSTS);
     if (!sim.host[h].is_up)
         return;
     host_kill(h, one_in(2));
-    after(one_in(3) ? between(1, 6000) * NS_PER_MS : between(1, 300) * NS_PER_MS, -1, boot,
-          (uint64_t)h);
+    host_boot_later(h, one_in(3) ? between(1, 6000) * NS_PER_MS : between(1, 300) * NS_PER_MS);
+}
+
+/* Rather one that is offered the home. */
+static void stop_in_order(int host, uint64_t argument)
+{
+    (void)host, (void)argument;
+    int h = (int)chance(HOSTS);
+    for (int i = 0; i < HOSTS; i++)
+        if (host_equal(sim.host[i].turn.successor, id_of(i)))
+            h = i;
+    if (sim.host[h].is_up)
+        host_leave(h);
 }
 
 static void detach(void)
@@ -100,7 +104,7 @@ static void disturb(int host, uint64_t argument)
     (void)host, (void)argument;
     if (sim.now_ns > FAULTS_NS)
         return;
-    switch (chance(10)) {
+    switch (chance(11)) {
     case 0:
     case 1:
         cut();
@@ -118,6 +122,9 @@ static void disturb(int host, uint64_t argument)
         break;
     case 7:
         sim.host[chance(HOSTS)].is_slow = one_in(2);
+        break;
+    case 8:
+        stop_in_order(-1, 0);
         break;
     default:
         break_any();
@@ -169,6 +176,8 @@ static void hand_over(int host, uint64_t argument)
         return;
     for (int i = 0; i < HOSTS; i++)
         host_hand_over(i);
+    if (one_in(10))
+        after(between(0, 30) * NS_PER_MS, -1, stop_in_order, 0);
     after(between(50, 2500) * NS_PER_MS, -1, hand_over, 0);
 }
 
@@ -207,7 +216,7 @@ static void set_up(uint64_t seed)
     check_reset();
     for (int i = 0; i < HOSTS; i++)
         set_up_host(i);
-    sim.host[0].leads = TURN_ONE;
+    sim.host[0].leads.started = TURN_ONE;
     sim.host[0].log[1] =
         (struct entry){.epoch = TURN_ONE, .id = sim.next_id++, .turn = TURN_ONE, .kind = START};
     sim.host[0].n = sim.host[0].synced = 1;
@@ -260,7 +269,7 @@ static bool run(uint64_t seed)
 /* ---- the command line ---- */
 
 struct totals {
-    uint64_t n_answered, n_failed, n_reads, n_handovers, n_crashes, n_installs;
+    uint64_t n_answered, n_failed, n_reads, n_handovers, n_crashes, n_installs, n_resumed;
 };
 
 static void add_up(struct totals *t)
@@ -271,6 +280,7 @@ static void add_up(struct totals *t)
     t->n_handovers += sim.n_handovers;
     t->n_crashes += sim.n_crashes;
     t->n_installs += sim.n_installs;
+    t->n_resumed += sim.n_resumed;
 }
 
 static int run_many(uint64_t first, uint64_t n)
@@ -286,13 +296,12 @@ static int run_many(uint64_t first, uint64_t n)
         add_up(&t);
     }
     printf("%llu schedules from seed %llu: answered %llu, failed in time %llu, read %llu, "
-           "hand-overs %llu, crashes %llu, "
-           "checkpoints %llu\n",
+           "hand-overs %llu, resumed %llu, crashes %llu, checkpoints %llu\n",
            (unsigned long long)n, (unsigned long long)first, (unsigned long long)t.n_answered,
            (unsigned long long)t.n_failed, (unsigned long long)t.n_reads,
-           (unsigned long long)t.n_handovers, (unsigned long long)t.n_crashes,
-           (unsigned long long)t.n_installs);
-    return t.n_answered == 0 || t.n_handovers == 0 || t.n_crashes == 0;
+           (unsigned long long)t.n_handovers, (unsigned long long)t.n_resumed,
+           (unsigned long long)t.n_crashes, (unsigned long long)t.n_installs);
+    return t.n_answered == 0 || t.n_handovers == 0 || t.n_resumed == 0 || t.n_crashes == 0;
 }
 
 static int break_core(enum core_fault fault, uint64_t n)

@@ -130,15 +130,15 @@ struct host {
     struct turn turn;   /* what it says at its end */
     uint64_t n, synced; /* the rest is in the page cache: it survives the daemon, not the power */
     bool members[HOSTS];
-    uint64_t leads; /* the epoch that it has started last; 0: none */
-    int home_file;  /* whom to ask for what is not here */
+    struct leads leads;
+    int home_file; /* whom to ask for what is not here */
 
     /* of this life */
     struct entry inbox[INBOX];
     unsigned n_inbox;
     uint64_t inbox_from;                   /* index of inbox[0] */
     int64_t dials_ns, retry_ns, renews_ns; /* simulated time; 0: not */
-    bool is_applying, is_promoting, is_saving, is_joining;
+    bool is_applying, is_promoting, is_saving, is_joining, is_leaving;
     struct service services[SERVICES];
 
     /* its kernel */
@@ -161,7 +161,7 @@ struct sim {
     char text[256];
     int directory; /* who announced last that it is the home */
     /* statistics */
-    uint64_t n_answered, n_failed, n_handovers, n_crashes, n_reads, n_installs;
+    uint64_t n_answered, n_failed, n_handovers, n_crashes, n_reads, n_installs, n_resumed;
 };
 
 extern struct sim sim;
@@ -187,9 +187,11 @@ struct host_id id_of(int host);
 const char *name_of(int host);
 
 /* ---- host.c ---- */
-void host_boot(int host);                 /* from what is on its disk */
+void host_boot(int host); /* from what is on its disk */
+void host_boot_later(int host, int64_t ns);
 void host_kill(int host, bool has_power); /* the daemon, or the machine */
 void host_wipe(int host);                 /* detached: nothing is kept */
+void host_leave(int host);                /* the daemon is stopped in order */
 void host_receive(int host, int link, const struct message *message);
 void host_link_ended(int host, int link);
 void host_work(int host);

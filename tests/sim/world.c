@@ -219,7 +219,7 @@ void post(int number, int from, const struct message *message)
         return;
     struct parcel *parcel = malloc(sizeof *parcel);
     CHECK(parcel);
-    int64_t delay = one_in(300) ? between(0, 700) * NS_PER_MS : between(50, 3000) * NS_PER_US;
+    int64_t delay = one_in(200) ? between(0, 2000) * NS_PER_MS : between(50, 3000) * NS_PER_US;
     *parcel = (struct parcel){.at_ns = sim.now_ns + delay, .message = *message};
     if (link->last[end])
         link->last[end]->next = parcel;

@@ -18,10 +18,10 @@ void core_done(struct core *c)
 }
 
 /* A home that had stopped may have a kernel that still caches: its own lease counts as just granted. */
-void core_open(struct core *c, const struct turn *turn, uint64_t leads, uint64_t applied,
+void core_open(struct core *c, const struct turn *turn, const struct leads *leads, uint64_t applied,
                int64_t now_ns)
 {
-    c->leads = leads;
+    c->leads = *leads;
     c->turn = *turn;
     c->applied = applied;
     c->last = applied;
@@ -32,7 +32,7 @@ void core_open(struct core *c, const struct turn *turn, uint64_t leads, uint64_t
 
 static bool leads(const struct core *c)
 {
-    return c->leads != 0 && c->leads == c->turn.epoch && host_equal(c->turn.home, c->self);
+    return turn_is_led_by(&c->turn, c->self, &c->leads);
 }
 
 bool core_is_home(const struct core *c)

@@ -20,10 +20,9 @@
 struct core {
     struct host_id self;
     void (*put_link)(void *link);
-    struct turn turn; /* as of the last entry that was applied */
-    uint64_t
-        leads; /* the last epoch that this host has started, as its disk says beside the log; 0: none */
-    uint64_t applied; /* entries applied here, certain in this host's kernel */
+    struct turn turn;   /* as of the last entry that was applied */
+    struct leads leads; /* as on its disk, beside the log */
+    uint64_t applied;   /* entries applied here, certain in this host's kernel */
 
     /* the home's side; a home that has stopped still sends what it had and collects acknowledgements */
     struct followers followers;
@@ -31,6 +30,7 @@ struct core {
     uint64_t
         fence; /* entries from here on are neither sent nor answered: not durable yet, and must be */
     bool is_taking_over; /* between an accepted offer and a durable start */
+    bool has_successor_left;
     struct work work;
 
     /* the replica's side */
@@ -49,9 +49,8 @@ struct core {
 
 void core_init(struct core *c, struct host_id self, void (*put_link)(void *link));
 void core_done(struct core *c);
-/* The volume was opened: its log ends at applied and says who orders. A host that lost its copy meets its own old turns
- * again when it catches up, and must not take them for the present: hence `leads`. */
-void core_open(struct core *c, const struct turn *turn, uint64_t leads, uint64_t applied,
+/* The volume was opened: its log ends at applied and says who orders. */
+void core_open(struct core *c, const struct turn *turn, const struct leads *leads, uint64_t applied,
                int64_t now_ns);
 
 bool core_is_home(const struct core *c);
@@ -87,8 +86,7 @@ MUST_USE int core_renew(struct core *c, struct host_id host, const void *link, u
 /* The table with it is durable. *ret_was_alone: the home's own kernel must ask again before this is answered. */
 MUST_USE int core_promote(struct core *c, struct host_id host, const void *link, uint64_t epoch,
                           int64_t now_ns, bool *ret_was_alone, uint64_t *ret_index);
-/* True: it was the successor, which has not started and now never will with what it was sent: resume. */
-MUST_USE bool core_leave(struct core *c, struct host_id host, const void *link);
+void core_leave(struct core *c, struct host_id host, const void *link);
 
 void core_appended(struct core *c, uint64_t index); /* by this host as home */
 /* May a change with this entry be answered? Else look again at *ret_until_ns, or when something changed. */
@@ -159,7 +157,9 @@ int64_t core_own_lease_left(const struct core *c, int64_t now_ns);
 /* An offer came: may this host take the epoch after turn.epoch? Nothing is answered here until core_started.
  * -ESTALE: not (any more) what the log says; -EALREADY: it has. */
 MUST_USE int core_take_over(struct core *c, const void *link, uint64_t epoch, uint64_t stop_index);
-/* The successor has left. This host goes on, with a turn higher than the one it offered. */
-MUST_USE bool core_resume(struct core *c);
+/* The successor has left, and will not start. This host goes on, with a turn higher than the one it offered. Once that
+ * is decided, and recorded on its disk, it offers that turn to nobody again; so a crash meanwhile leads here, too. */
+MUST_USE bool core_must_resume(const struct core *c);
+MUST_USE bool core_resume(struct core *c); /* False: it need not */
 /* START is logged and durable at index; or it could not be (0). */
 void core_started(struct core *c, uint64_t index, const struct turn *turn, int64_t now_ns);

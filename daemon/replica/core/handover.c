@@ -1,4 +1,16 @@
-/* The home moves: one host stops, in the log, and another starts, in the log. */
+/* The home moves: one host stops, in the log, and another starts, in the log.
+ *
+ *     stop        durable before it is sent; from then on nobody is home
+ *     offer       to the successor that has applied the stop, once for each link over which it joins
+ *     start       by the successor, epoch + 1, durable before it answers anybody
+ *     resumption  by the old home, epoch + 2, when the successor has left and not started
+ *
+ * A successor that is silent may have started, or may yet: the old home waits for it, however long. Meanwhile nothing is
+ * decided; what the old home showed it shows until its own lease has ended. This ends when the successor is back. Either
+ * it has started: then others find it, and the old home follows it. Or it joins, is offered the home again, and starts.
+ * Or it leaves: it drops the link before it says so, so an offer that is on its way over it is not taken, and the old
+ * home may go on. That it does so is recorded before it is logged, and what is recorded is not taken back: else a crash
+ * in between would lead to another offer, and that to a second home. */
 #include <errno.h>
 
 #include "daemon/replica/core/broken.h"
@@ -38,6 +50,7 @@ void core_stopped(struct core *c, uint64_t index, const struct turn *turn, int64
     c->member_since_ns = now_ns;
     c->lease_until_ns = now_ns + LEASE_NS;
     c->answer_from = 0;
+    c->has_successor_left = false;
     work_given(&c->work, now_ns);
 }
 
@@ -50,8 +63,9 @@ void core_synced(struct core *c, uint64_t index)
 bool core_offer_is_due(const struct core *c)
 {
     const struct follower *successor = followers_find(&c->followers, c->turn.successor);
-    return core_has_stopped(c) && !c->is_taking_over && c->fence == NO_FENCE && successor &&
-           successor->link && successor->acked >= c->last && successor->handed != successor->link;
+    return core_has_stopped(c) && !c->is_taking_over && !core_must_resume(c) &&
+           c->fence == NO_FENCE && successor && successor->link && successor->acked >= c->last &&
+           successor->handed != successor->link;
 }
 
 struct follower *core_next_offer(struct core *c)
@@ -100,24 +114,33 @@ int core_take_over(struct core *c, const void *link, uint64_t epoch, uint64_t st
     return 0;
 }
 
+bool core_must_resume(const struct core *c)
+{
+    bool has_decided = turn_is_resumed_by(&c->turn, c->self, &c->leads) && !BROKEN(offers_again);
+    return core_has_stopped(c) && !c->is_taking_over && c->fence == NO_FENCE &&
+           (c->has_successor_left || has_decided);
+}
+
+/* Of what is recorded from now on the log must know: so not before the stop is durable. */
 bool core_resume(struct core *c)
 {
-    if (!core_has_stopped(c) || c->is_taking_over)
+    if (!core_must_resume(c))
         return false;
     c->is_taking_over = true;
     c->fence = c->last + 1;
+    c->leads.resumed = c->turn.epoch + 2;
     return true;
 }
 
 void core_started(struct core *c, uint64_t index, const struct turn *turn, int64_t now_ns)
 {
     c->is_taking_over = false;
+    c->fence = NO_FENCE;
     if (index == 0)
         return;
-    c->leads = turn->epoch;
+    c->leads.started = turn->epoch;
     c->turn = *turn;
     c->last = c->applied = MAX(c->last, index);
-    c->fence = NO_FENCE;
     c->is_member = false;
     c->hint = NO_HOST;
     if (c->link)

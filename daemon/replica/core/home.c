@@ -38,7 +38,7 @@ int core_join(struct core *c, struct host_id host, const char *name, void *link,
     if (follower->link)
         c->put_link(follower->link);
     follower->link = link;
-    if (!has_applied)
+    if (!has_applied && !BROKEN(checkpoint_counts))
         follower->acked = 0;
     follower->handed = NULL;
     return 0;
@@ -86,15 +86,16 @@ int core_promote(struct core *c, struct host_id host, const void *link, uint64_t
     return followers_promote(&c->followers, host, now_ns + LEASE_NS) ? 0 : -ENOTCONN;
 }
 
-/* A successor that has taken over says no more over this link, and one that has read of the offer stays. */
-bool core_leave(struct core *c, struct host_id host, const void *link)
+/* A successor that has taken an offer does not say this, and one that says it takes none. */
+void core_leave(struct core *c, struct host_id host, const void *link)
 {
     struct follower *follower = followers_find(&c->followers, host);
     if (!follower || follower->link != link)
-        return false;
+        return;
     c->put_link(TAKE(follower->link));
     followers_remove(&c->followers, host);
-    return core_has_stopped(c) && host_equal(host, c->turn.successor);
+    if (core_has_stopped(c) && host_equal(host, c->turn.successor))
+        c->has_successor_left = true;
 }
 
 void core_appended(struct core *c, uint64_t index)

@@ -58,6 +58,8 @@ void *core_let_go(struct core *c)
 {
     if (!c->is_joined || c->is_taking_over)
         return NULL;
+    if (BROKEN(leaves_and_starts))
+        return c->link;
     c->is_joined = false;
     c->is_member = false;
     return TAKE(c->link);

@@ -150,7 +150,7 @@ UNUSED static struct volume *create_and_open(void)
 }
 
 /* The machine has been restarted without the volume being closed. */
-static void forget_boot(const char *name)
+UNUSED static void forget_boot(const char *name)
 {
     char path[128];
     (void)snprintf(path, sizeof path, "%s/%s/boot", base, name);
