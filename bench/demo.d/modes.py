@@ -8,6 +8,7 @@ times both as 'moving'. What an action waited for while it ran comes on top (wai
     noprefetch   whiskfs: a step's host attaches the volume and draws what is read, when it is read
     whiskfs      the same with prefetch: data comes while the step before is still computing
 """
+import json
 import os
 import shutil
 import signal
@@ -162,7 +163,7 @@ class Whiskfs(Local):
 
     def begin(self, cause, document, first_host):
         self.volume = f"pages--guest--{cause}"
-        self.home = first_host
+        self.first_host = first_host
         self.directory = f"/mnt/ow/{self.volume}"
         node = self.cluster.node(first_host)
         node.output(["whiskfs", "volume", "create", self.volume])
@@ -196,11 +197,17 @@ class Whiskfs(Local):
         series = (line.rpartition(" ") for line in text.splitlines() if line.startswith((name + "{", name + " ")))
         return sum(float(value) for labels, _, value in series if label in labels)
 
+    def _home(self):
+        """Where the volume has moved with the work."""
+        shown = self.cluster.node(self.first_host).output(["whiskfs", "--json", "volume", "show", self.volume])
+        return json.loads(shown)["home"]
+
     def end(self):
+        home = self._home()
         for host in self.cluster.host_names():
-            if host != self.home:
+            if host != home:
                 self.cluster.node(host).output(["whiskfs", "detach", self.volume], check=False)
-        self.cluster.node(self.home).output(["whiskfs", "volume", "remove", "--force", self.volume])
+        self.cluster.node(home).output(["whiskfs", "volume", "remove", "--force", self.volume])
 
     def stop(self):
         for name in self.cluster.host_names():
