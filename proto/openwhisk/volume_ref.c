@@ -46,6 +46,27 @@ int ow_volume_instance_name(const struct ow_volume_ref *ref, const char *namespa
     return 0;
 }
 
+int ow_volume_instance_run(const char *volume_name, char ret_run[static OW_ID_SIZE])
+{
+    char name[OW_VOLUME_NAME_SIZE];
+    const char *namespace_name = strstr(volume_name, "--");
+    size_t length = strlen(volume_name);
+    if (!namespace_name || namespace_name - volume_name >= OW_VOLUME_NAME_SIZE)
+        return -EINVAL;
+    (void)snprintf(name, sizeof name, "%.*s", (int)(namespace_name - volume_name), volume_name);
+    namespace_name += 2;
+    size_t rest = (size_t)(volume_name + length - namespace_name);
+    if (!ow_volume_name_is_valid(name) || rest < 1 + 2 + OW_ID_SIZE - 1)
+        return -EINVAL;
+    const char *run = volume_name + length - (OW_ID_SIZE - 1);
+    size_t namespace_length = (size_t)(run - 2 - namespace_name);
+    if (!is_run(run) || run[-1] != '-' || run[-2] != '-' ||
+        strspn(namespace_name, NAMESPACE_CHARS) < namespace_length)
+        return -EINVAL;
+    memcpy(ret_run, run, OW_ID_SIZE);
+    return 0;
+}
+
 static int read_scope(const json_t *object, enum ow_scope *ret_scope)
 {
     char word[16];

@@ -47,6 +47,9 @@ bool ow_volume_may_be_named(const char *namespace_name, const struct ow_volume_r
 MUST_USE int ow_volume_instance_name(const struct ow_volume_ref *ref, const char *namespace_name,
                                      const char *run, char ret_name[static OW_INSTANCE_NAME_SIZE]);
 
+/* The run that a volume of this name is an instance of. -EINVAL: of none. */
+MUST_USE int ow_volume_instance_run(const char *volume_name, char ret_run[static OW_ID_SIZE]);
+
 /* Reads the parameter's value; what is refused is counted in ret_refs, never an error: the activation goes on.
  * The same volume named twice counts once. */
 struct json_t;

@@ -104,3 +104,29 @@ Test(volume_ref, instance_names_refused)
                                 "guest", RUN, name),
         -EINVAL);
 }
+
+/* An instance's name says its run; other names are no instance's. */
+Test(volume_ref, runs_of_instances)
+{
+    static const char *const none[] = {
+        "",
+        "work",
+        "work--guest",
+        "--",
+        "work--" RUN,
+        "work----" RUN,
+        "--guest--" RUN,
+        "work--guest-" RUN,
+        "work--a/b--" RUN,
+        "Work--guest--" RUN,
+        "work--guest--" RUN "0",
+        "work--guest--" RUN "--",
+        "work--guest--0123456789ABCDEF0123456789ABCDEF",
+    };
+    char run[OW_ID_SIZE];
+    cr_assert_eq(ow_volume_instance_run("work--guest--" RUN, run), 0);
+    cr_assert_str_eq(run, RUN);
+    cr_assert_eq(ow_volume_instance_run("w--a--b--" RUN, run), 0);
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        cr_assert_eq(ow_volume_instance_run(none[i], run), -EINVAL, "%s", none[i]);
+}
