@@ -52,6 +52,9 @@ static const struct key {
      "0.9"},
     {"openwhisk", "blackbox_fraction", KEY_FRACTION, offsetof(struct config, blackbox_fraction),
      "0.1"},
+    {"openwhisk", "run_end", KEY_INT, offsetof(struct config, run_end_s), "30"},
+    {"openwhisk", "step_limit", KEY_INT, offsetof(struct config, step_limit_s), "420"},
+    {"openwhisk", "run_limit", KEY_INT, offsetof(struct config, run_limit_s), "18000"},
     {"mounts", "autofs", KEY_AUTOFS, offsetof(struct config, autofs), "auto"},
     {"volumes", "size", KEY_SIZE, offsetof(struct config, volume_bytes), "10GiB"},
     {"volumes", "inodes", KEY_SIZE, offsetof(struct config, volume_inodes), "0"},
@@ -383,6 +386,9 @@ static int finish(struct loading *loading)
         return complain(loading, "[transfer] streams: expected 1 to 16");
     if (config->transfer_bytes < 8u << 20)
         return complain(loading, "[transfer] memory: expected at least 8MiB");
+    if (config->run_end_s < 1 || config->step_limit_s < 1 || config->run_limit_s < 1)
+        return complain(
+            loading, "[openwhisk] run_end, step_limit and run_limit: expected at least 1 second");
     if (strcmp(config->autofs, "on") == 0 && strcmp(config->mountd, "off") == 0)
         return complain(loading, "[mounts] autofs = on needs [host] mountd");
     int r = replace_empty(&config->advertise, config->listen);

@@ -12,12 +12,15 @@
 #include "daemon/keeper.h"
 #include "daemon/membership_static.h"
 #include "daemon/openwhisk/events.h"
+#include "daemon/reaper.h"
 #include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
 #define MEMBERSHIP_WAIT_NS (5 * NS_PER_S)
+#define MS_PER_S 1000
+#define RUNS_MAX 16384
 
 static int fail(int error, const char *what, const char *subject)
 {
@@ -159,6 +162,19 @@ static int start_space(struct host *host)
     return r < 0 ? fail(r, "watch the room of", host->config->state) : 0;
 }
 
+static int start_reaper(struct host *host)
+{
+    const struct config *config = host->config;
+    const struct lifetimes_config lifetimes = {
+        .run_end_ms = (int64_t)config->run_end_s * MS_PER_S,
+        .step_limit_ms = (int64_t)config->step_limit_s * MS_PER_S,
+        .run_limit_ms = (int64_t)config->run_limit_s * MS_PER_S,
+        .max_runs = RUNS_MAX,
+    };
+    int r = reaper_new(host->volumes, &lifetimes, &host->reaper);
+    return r < 0 ? fail(r, "watch the volumes of", "runs") : 0;
+}
+
 /* From here on other hosts are answered. */
 static int open_doors(struct host *host)
 {
@@ -205,10 +221,27 @@ static void on_expectation(void *ctx, const struct prediction *prediction,
         hints_expect(host->hints, volumes[i].name, (unsigned)(prediction->probability * 1000.0));
 }
 
+static void on_begin_step(void *ctx, const struct ow_activation *activation, int64_t now_ms)
+{
+    struct host *host = ctx;
+    reaper_begin_step(host->reaper, activation, now_ms);
+}
+
+static void on_end_step(void *ctx, const struct ow_ack *ack, int64_t now_ms)
+{
+    struct host *host = ctx;
+    reaper_end_step(host->reaper, ack, now_ms);
+}
+
 static int start_events(struct host *host)
 {
     static const struct observer_ops ops = {
-        .activation = on_activation, .hint = on_prediction, .expect = on_expectation};
+        .activation = on_activation,
+        .hint = on_prediction,
+        .expect = on_expectation,
+        .begin_step = on_begin_step,
+        .end_step = on_end_step,
+    };
     const struct config *config = host->config;
     char sentence[KAFKA_SENTENCE_SIZE] = "";
     if (!config->openwhisk)
@@ -229,11 +262,16 @@ static int start_events(struct host *host)
     };
     events.observer.predictor.managed_fraction = config->managed_fraction;
     events.observer.predictor.blackbox_fraction = config->blackbox_fraction;
+    events.observer.predictor.run_end_ms = (int64_t)config->run_end_s * MS_PER_S;
+    events.observer.predictor.run_expiry_ms = (int64_t)config->step_limit_s * MS_PER_S;
     int r = events_new(&events, &host->events, sentence);
-    if (r < 0)
+    if (r < 0) {
         log_error("daemon", "cannot follow OpenWhisk's topics: %s",
                   sentence[0] ? sentence : strerror(-r));
-    return r;
+        return r;
+    }
+    r = reaper_start(host->reaper, host->events);
+    return r < 0 ? fail(r, "watch the volumes of", "runs") : 0;
 }
 
 static int start_http(struct host *host)
@@ -254,8 +292,9 @@ static int start_control(struct host *host)
 int host_start(const struct config *config, struct host **ret_host)
 {
     static int (*const parts[])(struct host * host) = {
-        start_settings, start_membership, start_peers, start_volumes, start_transfer, start_hints,
-        start_keeper,   start_space,      open_doors,  start_events,  start_http,     start_control,
+        start_settings, start_membership, start_peers,   start_volumes, start_transfer,
+        start_hints,    start_keeper,     start_space,   start_reaper,  open_doors,
+        start_events,   start_http,       start_control,
     };
     struct host *host = calloc(1, sizeof *host);
     if (!host)
@@ -277,6 +316,7 @@ void host_stop(struct host *host)
 {
     control_stop(host->control);
     http_stop(host->http);
+    reaper_stop(host->reaper); /* looks at events */
     events_free(host->events);
     if (host->hints)
         hints_stop(host->hints);
@@ -289,6 +329,7 @@ void host_stop(struct host *host)
         volumes_stop(host->volumes);
     if (host->peers)
         peers_stop(host->peers);
+    reaper_free(host->reaper);
     space_free(host->space);
     keeper_free(host->keeper);
     hints_free(host->hints);

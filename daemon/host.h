@@ -12,6 +12,7 @@ struct events;
 struct http;
 struct hints;
 struct keeper;
+struct reaper;
 struct space;
 struct transfer;
 
@@ -25,6 +26,7 @@ struct host {
     struct hints *hints;
     struct keeper *keeper;
     struct space *space;
+    struct reaper *reaper;
     struct events *events; /* NULL: [openwhisk] is off */
     struct http *http;     /* NULL: [host] metrics is empty */
     struct control *control;

@@ -5,6 +5,7 @@
 #include "daemon/hints.h"
 #include "daemon/keeper.h"
 #include "daemon/openwhisk/events.h"
+#include "daemon/reaper.h"
 #include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
@@ -24,6 +25,7 @@ struct snapshot {
     const struct hints_counters *hints;
     const struct keeper_counters *keeper;
     const struct space_counters *space;
+    const struct reaper_counters *reaper;
     const struct observer_counters *observer; /* or NULL */
 };
 
@@ -72,6 +74,7 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     s->hints = hints_counters(host->hints);
     s->keeper = keeper_counters(host->keeper);
     s->space = space_counters(host->space);
+    s->reaper = reaper_counters(host->reaper);
     s->observer = host->events ? events_counters(host->events) : NULL;
     s->up_s = (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S;
     return true;

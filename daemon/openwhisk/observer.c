@@ -195,11 +195,13 @@ static void expect_here(struct observer *o, const struct ow_activation *a,
 }
 
 /* False: it is none of OpenWhisk's users'. */
-static bool is_worth_seeing(struct observer *o, const struct ow_activation *a)
+static bool is_worth_seeing(struct observer *o, const struct ow_activation *a, int64_t now_ms)
 {
     count(&o->counters.activations);
     if (a->is_noise)
         count(&o->counters.noise);
+    else if (o->ops.begin_step)
+        o->ops.begin_step(o->arg, a, now_ms);
     return !a->is_noise;
 }
 
@@ -216,7 +218,7 @@ static void see_activation(struct observer *o, const struct ow_activation *a, un
                            int64_t now_ms)
 {
     struct prediction prediction;
-    if (!is_worth_seeing(o, a))
+    if (!is_worth_seeing(o, a, now_ms))
         return;
     bool is_predicted = predict(o, a, (int)invoker, now_ms, &prediction);
     if ((int)invoker == o->invoker) {
@@ -230,7 +232,7 @@ static void see_activation(struct observer *o, const struct ow_activation *a, un
 static void see_scheduled(struct observer *o, const struct ow_activation *a, int64_t now_ms)
 {
     struct prediction prediction;
-    if (!is_worth_seeing(o, a))
+    if (!is_worth_seeing(o, a, now_ms))
         return;
     if (predictor_container_place(o->predictor, a->namespace_name, a->action, now_ms) == o->invoker)
         act_here(o, a);
@@ -269,6 +271,8 @@ static void see_container(struct observer *o, const struct ow_container *c, unsi
 static void see_ack(struct observer *o, const struct ow_ack *ack, int64_t now_ms)
 {
     count(&o->counters.acks);
+    if (o->ops.end_step)
+        o->ops.end_step(o->arg, ack, now_ms);
     struct prediction cancelled;
     if (!predictor_ack(o->predictor, ack, now_ms, &cancelled) ||
         cancelled.from_invoker != o->invoker || !o->ops.cancel || cancelled.invoker < 0 ||

@@ -37,6 +37,9 @@ struct observer_ops {
                    const struct observed_volume *volumes, unsigned n);
     /* What hint() said will not come: the run has ended early. NULL: nobody wants to know. */
     void (*cancel)(void *arg, const struct member_host *host, const struct prediction *prediction);
+    /* Any host's: a step begins, or has ended. NULL: nobody wants to know. */
+    void (*begin_step)(void *arg, const struct ow_activation *activation, int64_t now_ms);
+    void (*end_step)(void *arg, const struct ow_ack *ack, int64_t now_ms);
 };
 
 /* Any thread may read them. The first ones only grow. */

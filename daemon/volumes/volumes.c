@@ -325,6 +325,30 @@ int volumes_remove(struct volumes *volumes, const char *name, bool is_forced)
     return r;
 }
 
+static int retire_entry(struct volumes *volumes, struct entry *entry)
+{
+    struct volume_status status;
+    int r = remove_entry(volumes, entry, false);
+    if (r != -EREMOTE)
+        return r;
+    attachment_status(entry->attachment, &status);
+    r = status.is_mounted || !attachment_is_needed(entry->attachment)
+            ? detach_entry(volumes, entry, false)
+            : 0; /* a learner already, for what it keeps */
+    return r < 0 ? r : -EREMOTE;
+}
+
+int volumes_retire(struct volumes *volumes, const char *name, int64_t deadline_ns)
+{
+    struct entry *entry;
+    int r = volumes_begin(volumes, name, deadline_ns, &entry);
+    if (r < 0)
+        return r;
+    r = retire_entry(volumes, entry);
+    volumes_end(volumes, entry);
+    return r;
+}
+
 static int configure_entry(struct volumes *volumes, struct entry *entry, struct request *request)
 {
     struct replica_status replica;

@@ -61,6 +61,10 @@ MUST_USE int volumes_detach(struct volumes *volumes, const char *name, bool forc
 /* At the home only (-EREMOTE). -EBUSY: members or open files here, unless force. */
 MUST_USE int volumes_remove(struct volumes *volumes, const char *name, bool force);
 
+/* The volume has served its time. The home removes it when nobody uses it on any host; another host lets go of it when nobody
+ * uses it there. 0: removed. -EREMOTE: not in use here. -EBUSY: in use. */
+MUST_USE int volumes_retire(struct volumes *volumes, const char *name, int64_t deadline_ns);
+
 /* At the home only (-EREMOTE). -EBUSY: open files here, or members elsewhere. -EEXIST: the new name is taken. A learner
  * follows: its mount appears under the new name. Killed at any moment, the volume has one of the names. */
 MUST_USE int volumes_rename(struct volumes *volumes, const char *name, const char *new_name);

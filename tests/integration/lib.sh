@@ -156,6 +156,28 @@ publish() {
     on kafka kcat -P -b kafka:9092 -t "$1" -X acks=1
 }
 
+# shellcheck disable=SC2034
+readonly whisk=$repository/tests/integration/whisk.py
+
+# ping_all: as the invokers of h1, h2 and h3 do.
+ping_all() {
+    local i
+    for i in 0 1 2; do
+        "$whisk" ping "$i" | publish health
+    done
+}
+
+# wait_hears HOST…: until these hosts hear what is published now. A ping says that they do: pings count for ten seconds.
+wait_hears() {
+    local host heard
+    for host; do
+        heard=$(metric "$host" whiskfs_openwhisk_messages_total)
+        wait_until "ping_all; (($heard < \$(metric $host whiskfs_openwhisk_messages_total)))" 40
+        wait_until "ping_all; [[ \$(metric $host whiskfs_openwhisk_invokers_up) == 3 ]]" 15
+    done
+    ping_all
+}
+
 # on_all METRIC: of h1, h2 and h3.
 on_all() {
     local host

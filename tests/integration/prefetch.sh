@@ -5,8 +5,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-whisk=$repository/tests/integration/whisk.py
-
 # activations: how many each host has seen.
 activations() {
     on_all whiskfs_openwhisk_activations_total
@@ -20,24 +18,6 @@ run_step() {
     echo "$invoker"
 }
 
-ping_all() {
-    local i
-    for i in 0 1 2; do
-        "$whisk" ping "$i" | publish health
-    done
-}
-
-# wait_hears: until every host hears what is published now. A ping says that it does: pings count for ten seconds.
-wait_hears() {
-    local host heard
-    for host in h1 h2 h3; do
-        heard=$(metric $host whiskfs_openwhisk_messages_total)
-        wait_until "ping_all; (($heard < \$(metric $host whiskfs_openwhisk_messages_total)))" 40
-        wait_until "ping_all; [[ \$(metric $host whiskfs_openwhisk_invokers_up) == 3 ]]" 15
-    done
-    ping_all
-}
-
 cluster_up 3 --no-daemons
 ping_all # topics are there before the daemons look
 for i in 0 1 2; do
@@ -49,7 +29,7 @@ done
 for host in h1 h2 h3; do
     wait_until "[[ \$(metric $host whiskfs_hosts_known) == 2 ]]" 15
 done
-wait_hears
+wait_hears h1 h2 h3
 
 first=0123456789abcdef0123456789abcdef
 second=fedcba9876543210fedcba9876543210
@@ -89,7 +69,7 @@ third=00112233445566778899aabbccddeeff
 for host in h1 h2 h3; do
     wait_until "[[ \$(metric $host whiskfs_membership_connected) == 1 ]]" 40
 done
-wait_hears
+wait_hears h1 h2 h3
 on "$from" whiskfs volume create "pages--guest--$third" >/dev/null
 on "$from" sh -c "head -c 20000000 /dev/urandom >/mnt/ow/pages--guest--$third/page"
 before=$(received)

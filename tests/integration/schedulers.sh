@@ -5,8 +5,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-whisk=$repository/tests/integration/whisk.py
-
 # heard METRIC COMMAND…: the command publishes one message; returns when every host has heard it.
 heard() {
     local wanted

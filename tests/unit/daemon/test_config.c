@@ -50,6 +50,9 @@ Test(config, has_presets)
     cr_assert(eq(str, config->membership_mode, "static"));
     cr_assert(eq(u64, config->volume_bytes, 10ULL << 30));
     cr_assert(eq(int, config->invoker, -1));
+    cr_assert(eq(int, config->run_end_s, 30));
+    cr_assert(eq(int, config->step_limit_s, 7 * 60));
+    cr_assert(eq(int, config->run_limit_s, 5 * 60 * 60));
     cr_assert(config->passthrough && config->prefetch && !config->openwhisk);
     cr_assert(eq(str, config->autofs, "auto"));
 }
@@ -90,6 +93,7 @@ Test(config, refuses_with_file_and_line)
     refused("[host]\nname = h1\n[prefetch]\nenabled = yes\n", "expected true or false");
     refused("[host]\nname = h1\n[openwhisk]\nmanaged_fraction = 2\n",
             "expected a number from 0 to 1");
+    refused("[host]\nname = h1\n[openwhisk]\nrun_end = 0\n", "expected at least 1 second");
     refused("[host]\nname = h1\n[transfer]\nstreams = 0\n", "streams: expected 1 to 16");
     refused("[host]\nname = h1\n[openwhisk]\nenabled = true\ninvoker = 0\n",
             "bootstrap.servers is missing");

@@ -60,7 +60,22 @@ static void on_cancel(void *arg, const struct member_host *host,
     add(arg, what, NULL, 0);
 }
 
-static const struct observer_ops ops = {on_activation, on_hint, on_expect, on_cancel};
+static const struct observer_ops ops = {
+    .activation = on_activation, .hint = on_hint, .expect = on_expect, .cancel = on_cancel};
+
+static void on_begin_step(void *arg, const struct ow_activation *activation, int64_t now_ms)
+{
+    char what[1024];
+    (void)snprintf(what, sizeof what, "begin %s %lld", activation->action, (long long)now_ms);
+    add(arg, what, NULL, 0);
+}
+
+static void on_end_step(void *arg, const struct ow_ack *ack, int64_t now_ms)
+{
+    char what[64];
+    (void)snprintf(what, sizeof what, "end %s %lld", ack->id, (long long)now_ms);
+    add(arg, what, NULL, 0);
+}
 
 struct fixture {
     struct observer *observer;
@@ -68,7 +83,7 @@ struct fixture {
     struct fake_membership membership;
 };
 
-static void set_up(struct fixture *f, int invoker)
+static void set_up_with(struct fixture *f, int invoker, const struct observer_ops *wanted)
 {
     memset(&f->diary, 0, sizeof f->diary);
     fake_membership_init(&f->membership, 4);
@@ -76,9 +91,14 @@ static void set_up(struct fixture *f, int invoker)
                                      .invoker = invoker,
                                      .predictor = PREDICTOR_DEFAULTS,
                                      .membership = &f->membership.membership,
-                                     .ops = &ops,
+                                     .ops = wanted,
                                      .arg = &f->diary};
     cr_assert_eq(observer_new(&config, &f->observer), 0);
+}
+
+static void set_up(struct fixture *f, int invoker)
+{
+    set_up_with(f, invoker, &ops);
 }
 
 static void record(struct fixture *f, const char *topic, const char *text)
@@ -193,6 +213,30 @@ Test(observer, only_the_current_host_acts)
         cr_assert_eq(f.diary.n, invoker == 3 ? 3 : invoker == 1 ? 2 : 0);
         observer_free(f.observer);
     }
+}
+
+/* Every step of OpenWhisk's users is told of, wherever it runs. */
+Test(observer, steps)
+{
+    static const struct observer_ops steps = {.activation = on_activation,
+                                              .hint = on_hint,
+                                              .expect = on_expect,
+                                              .begin_step = on_begin_step,
+                                              .end_step = on_end_step};
+    struct fixture f;
+    set_up_with(&f, 0, &steps);
+    pings(&f);
+    activate(&f, 1, 0, "guest/split", WORK, "invoker3");
+    complete(&f, 1, 0, 3);
+    activate(&f, 1, 1, "guest/infer", WORK, "scheduler0");
+    activate(&f, 1, 2, "whisk.system/invokerHealthTestAction0", "null", "invoker3");
+    static const char *const expected[] = {"begin guest/split 1000",
+                                           "end 00000000000000010000000000000001 1000",
+                                           "begin guest/infer 1000"};
+    cr_assert_eq(f.diary.n, N_ELEMENTS(expected));
+    for (unsigned i = 0; i < N_ELEMENTS(expected); i++)
+        cr_assert_str_eq(f.diary.lines[i], expected[i]);
+    observer_free(f.observer);
 }
 
 /* A step that fails takes its hint back. */
