@@ -71,8 +71,7 @@ static void note_content(struct session *s, const struct change *change)
     if (change->request.kind != REQUEST_PUBLISH)
         return;
     node_published(&s->nodes, change->ino, change->index, elsewhere);
-    if (elsewhere)
-        session_used(s);
+    session_used(s);
 }
 
 /* An inode that another host removed; what this host has open of it goes on. */

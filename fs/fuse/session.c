@@ -80,6 +80,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     fuse_unset_feature_flag(conn,
                             FUSE_CAP_SPLICE_READ); /* the loop reads the request's header itself */
     fuse_unset_feature_flag(conn, FUSE_CAP_OVER_IO_URING);
+    /* The kernel makes EIO of a write that is cut short, as at the limit, when it has sent it asynchronously. */
+    fuse_unset_feature_flag(conn, FUSE_CAP_ASYNC_DIO);
     fuse_unset_feature_flag(conn, FUSE_CAP_WRITEBACK_CACHE);
     s->passthrough = s->want_passthrough && want(conn, FUSE_CAP_PASSTHROUGH);
     if (s->passthrough)

@@ -64,7 +64,7 @@ struct session {
 
 /* A file is being written from now on. */
 void session_writes(struct session *s);
-/* Another host's change made the volume's usage larger. */
+/* The volume's usage may have grown: by another host's change, or by what was written here. */
 void session_used(struct session *s);
 /* A change made the volume's usage smaller. */
 void session_freed(struct session *s);
