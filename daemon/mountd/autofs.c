@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
-#include "daemon/mountd/mountinfo.h"
+#include "daemon/mountd/places.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -85,7 +85,7 @@ static void close_root(struct autofs *autofs)
 static int mount_new(struct autofs *autofs, int pipe)
 {
     char options[128];
-    if (mountinfo_has_below(autofs->path))
+    if (places_has_below(autofs->path))
         return -EBUSY;
     (void)snprintf(options, sizeof options, "fd=%d,pgrp=%d,minproto=5,maxproto=5,indirect", pipe,
                    (int)getpgrp());
@@ -101,7 +101,7 @@ static int mount_new(struct autofs *autofs, int pipe)
  * goes, with all that is below. */
 static int mount_or_take_over(struct autofs *autofs, int pipe)
 {
-    while (mountinfo_has(autofs->path, "autofs " SOURCE)) {
+    while (places_has(autofs->path, "autofs", SOURCE)) {
         int r = open_root(autofs);
         if (r == 0)
             r = take_over(autofs, pipe);

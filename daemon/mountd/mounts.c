@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-#include "daemon/mountd/mountinfo.h"
+#include "daemon/mountd/places.h"
 #include "fs/fuse/device.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
@@ -185,7 +185,7 @@ struct mount *mounts_find(struct mounts *mounts, const char *name)
 /* What a daemon that mounted by itself, or an earlier process of this kind, has left. */
 static void unmount_stale(const char *mountpoint)
 {
-    while (mountinfo_has(mountpoint, FILESYSTEM " ")) {
+    while (places_has(mountpoint, FILESYSTEM, NULL)) {
         log_warning("mountd", "unmounting what was left at %s", mountpoint);
         if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
             return;

@@ -14,6 +14,7 @@
 
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
+#include "proto/base/mountinfo.h"
 
 #define MAX_PAGES_LIMIT 1024
 #define READ_AHEAD_KB 4096
@@ -70,19 +71,17 @@ static bool find_device(const char *mountpoint, unsigned *ret_major, unsigned *r
     AUTO_FREE char *line = NULL;
     size_t size = 0;
     bool found = false;
+    struct mountinfo mount;
 
     FILE *mounts = fopen("/proc/self/mountinfo", "re");
     if (!mounts)
         return false;
-    while (getline(&line, &size, mounts) > 0) {
-        char at[4096];
-        unsigned major, minor;
-        if (sscanf(line, "%*u %*u %u:%u %*s %4095s", &major, &minor, at) == 3 &&
-            strcmp(at, real ? real : mountpoint) == 0) {
-            *ret_major = major;
-            *ret_minor = minor;
-            found = true;
-        }
+    while (mountinfo_next(mounts, &line, &size, &mount)) {
+        if (strcmp(mount.at, real ? real : mountpoint) != 0)
+            continue;
+        *ret_major = mount.major;
+        *ret_minor = mount.minor;
+        found = true;
     }
     (void)fclose(mounts);
     return found;
