@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "daemon/volumes/volumes.h"
+#include "fs/directory.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
@@ -88,17 +89,7 @@ int volume_directory_set_home(const struct volume_directories *dirs, const char 
         r = make_directory(path);
     if (r == 0)
         r = open_directory(dirs, name, &dirfd);
-    if (r < 0)
-        return r;
-    AUTO_CLOSE int fd = openat(dirfd, "home.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return -errno;
-    ssize_t n = write(fd, home, strlen(home));
-    if (n < 0 || (size_t)n != strlen(home))
-        return n < 0 ? -errno : -ENOSPC;
-    if (fdatasync(fd) < 0 || renameat(dirfd, "home.new", dirfd, "home") < 0 || fsync(dirfd) < 0)
-        return -errno;
-    return 0;
+    return r < 0 ? r : directory_write_file(dirfd, "home", home, strlen(home));
 }
 
 int volume_directory_create(const struct volume_directories *dirs, const char *name,

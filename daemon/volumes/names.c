@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/volumes/volumes.h"
+#include "fs/directory.h"
 #include "proto/base/cleanup.h"
 
 static size_t index_of(const struct volume_names *names, const char *name)
@@ -60,16 +61,12 @@ int volume_names_load(const char *directory, struct volume_names *ret_names)
 
 int volume_names_save(const char *directory, const struct volume_names *names)
 {
+    char text[VOLUME_NAMES_MAX * (VOLUME_NAME_MAX_BYTES + 1) + 1];
+    size_t size = 0;
     AUTO_CLOSE int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
         return -errno;
-    AUTO_CLOSE int fd = openat(dirfd, "names.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return -errno;
     for (size_t i = 0; i < names->n; i++)
-        if (dprintf(fd, "%s\n", names->all[i]) < 0)
-            return -errno;
-    if (fdatasync(fd) < 0 || renameat(dirfd, "names.new", dirfd, "names") < 0 || fsync(dirfd) < 0)
-        return -errno;
-    return 0;
+        size += (size_t)snprintf(text + size, sizeof text - size, "%s\n", names->all[i]);
+    return directory_write_file(dirfd, "names", text, size);
 }

@@ -92,6 +92,8 @@ MUST_USE int writer_applied_locked(struct tree *tree, bool large) REQUIRES(tree-
 MUST_USE int writer_settle_locked(struct tree *tree) REQUIRES(tree->lock);
 /* The transaction is spoilt: nothing of what is pending stays, and the tree takes and gives nothing any more. */
 void writer_fail_locked(struct tree *tree, int error) REQUIRES(tree->lock);
+/* Of the map: pages that were never used. */
+uint64_t writer_unused_pages_locked(const struct tree *tree) REQUIRES(tree->lock);
 /* Room is scarce: then nothing is left pending, so that the free pages are known. */
 bool writer_is_tight_locked(const struct tree *tree) REQUIRES(tree->lock);
 

@@ -295,7 +295,7 @@ static int check_free_pages_locked(struct tree *tree, uint64_t n_unused) REQUIRE
 int tree_room(struct tree *tree, size_t value_bytes)
 {
     mutex_assert_held(&tree->lock);
-    uint64_t n_unused = tree->map_pages - MIN(tree->map_pages, tree->last_page + 1);
+    uint64_t n_unused = writer_unused_pages_locked(tree);
     uint64_t value_pages = value_bytes / tree->page_bytes + 1;
     if (n_unused >= tree->reserve_pages + PENDING_PAGES + value_pages)
         return 0;

@@ -10,14 +10,15 @@
 #include "fs/tree/impl.h"
 #include "proto/base/log.h"
 
-static uint64_t unused_pages(const struct tree *tree)
+uint64_t writer_unused_pages_locked(const struct tree *tree)
 {
     return tree->map_pages - MIN(tree->map_pages, tree->last_page + 1);
 }
 
 bool writer_is_tight_locked(const struct tree *tree)
 {
-    return tree->is_disk_full || unused_pages(tree) < tree->reserve_pages + PENDING_PAGES;
+    return tree->is_disk_full ||
+           writer_unused_pages_locked(tree) < tree->reserve_pages + PENDING_PAGES;
 }
 
 /* What the thread does without the lock. */

@@ -101,6 +101,13 @@ MUST_USE int leads_write(int dirfd, const struct leads *leads);
 /* Reads a small text file whole; it ends with NUL in buffer. */
 MUST_USE int volume_read_small(int dirfd, const char *name, char *buffer, size_t size);
 
+struct boot {
+    bool is_same;  /* this boot of the machine has had it open before */
+    bool is_clean; /* it was closed in order */
+};
+/* No boot file: never opened, or not known. */
+MUST_USE int volume_boot(int dirfd, struct boot *ret_boot);
+
 /* ---- volume.c ---- */
 
 /* *ret_is_new: it led to an entry now, and not when it was asked for before. */
@@ -111,15 +118,6 @@ bool volume_identify(struct volume *volume, struct request *request);
 
 void volume_tell(struct volume *volume, const struct applied_entry *entry);
 void volume_advance(struct volume *volume, uint64_t applied);
-
-/* ---- recover.c ---- */
-
-struct boot {
-    bool is_same;  /* this boot of the machine has had it open before */
-    bool is_clean; /* it was closed in order */
-};
-/* No boot file: never opened, or not known. */
-MUST_USE int volume_boot(int dirfd, struct boot *ret_boot);
 
 /* ---- checkpoint.c ---- */
 
