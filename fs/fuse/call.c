@@ -244,7 +244,7 @@ int call_inode(struct call *c, struct node *node, struct inode *ret_inode)
 {
     struct inode inode;
 
-    int r = tree_get(c->session->tree, id_ino(c->id), &inode);
+    int r = tree_get(c->session->tree, node ? node->ino : id_ino(c->id), &inode);
     if (r == -ENOENT && node)
         r = remembered(node, &inode);
     if (r < 0)

@@ -55,7 +55,8 @@ MUST_USE int call_change(struct call *c, struct request *request, struct outcome
 MUST_USE int session_change(struct session *s, struct request *request,
                             struct outcome *ret_outcome);
 
-/* The inode as a caller of stat should see it. -ENOENT; what is gone but open is remembered. node or NULL. */
+/* The inode as a caller of stat should see it: node's, or (NULL) that of the call's id. -ENOENT; what is gone but open is
+ * remembered. */
 MUST_USE int call_inode(struct call *c, struct node *node, struct inode *ret_inode);
 void fill_stat(const struct inode *inode, struct stat *st);
 void fill_entry(const struct call *c, const struct inode *inode, uint64_t id,

@@ -70,8 +70,7 @@ static void worker_free(struct worker *worker)
 }
 
 /* Its memory is there before the kernel copies into it. Where a page has to be made first, a kill at that moment fails the
- * copy, and the kernel would answer the request with EIO instead of keeping it for the next daemon (suspected, of a write that
- * failed under many kills; not proven). */
+ * copy, and the kernel answers the request with EIO instead of keeping it for the next daemon. */
 static struct worker *worker_new(struct workers *pool)
 {
     struct worker *worker = calloc(1, sizeof *worker);
