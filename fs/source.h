@@ -37,7 +37,7 @@ struct source_ops {
      * A block is never fetched twice at a time on this host: joins a fetch under way. */
     int (*fetch)(struct source *source, struct content *content, uint64_t first, uint64_t n,
                  enum fetch_class class, int64_t deadline_ns);
-    /* Somebody reads blocks [first, first + n) of content, which is not complete, and they are here: what follows them
-     * may be drawn ahead. Never waits. May be NULL. */
+    /* Somebody reads blocks [first, first + n) of content, and they are here: what follows them may be drawn ahead. A drawn
+     * content that is complete: somebody opens it, and what lies beside it may be drawn ahead. Waits for no other host. May be NULL. */
     void (*reading)(struct source *source, struct content *content, uint64_t first, uint64_t n);
 };

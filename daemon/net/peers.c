@@ -398,10 +398,14 @@ static int look_locked(struct peers *peers, struct peer *peer, const struct wish
         *ret_new = r == 0;
         return r < 0 ? r : 1;
     }
-    if (!cond_wait_until(&peer->changed, &peers->lock, wish->deadline_ns) &&
-        clock_mono_ns() >= wish->deadline_ns)
+    if (cond_wait_until(&peer->changed, &peers->lock, wish->deadline_ns) ||
+        clock_mono_ns() < wish->deadline_ns)
+        return 0;
+    conn = any_ready_locked(peer, wish->channel); /* another stream's is better than none */
+    if (!conn)
         return -ETIMEDOUT;
-    return 0;
+    *ret_conn = conn_ref(conn);
+    return 1;
 }
 
 /* -EAGAIN: a dial is needed, but address is NULL. */

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "daemon/transfer/fetch.h"
 #include "daemon/transfer/transfer_private.h"
@@ -29,16 +28,10 @@ static void files_done(struct files *files)
     free(files->items);
 }
 
-static bool is_elsewhere(const struct inode *inode, struct host_id self)
-{
-    return S_ISREG(inode->mode) && inode->size > 0 && !host_equal(inode->keeper, NO_HOST) &&
-           !host_equal(inode->keeper, self) && !host_equal(inode->writer, self);
-}
-
 static bool add_file(void *ctx, const struct inode *inode)
 {
     struct files *files = ctx;
-    if (!is_elsewhere(inode, files->self))
+    if (!transfer_is_elsewhere(inode, files->self))
         return true;
     if (files->n == files->room) {
         size_t room = files->room ? files->room * 2 : 256;
@@ -103,7 +96,7 @@ static int open_file(struct drawing *d, const struct inode *seen, struct content
     int e = tree_get(volume_tree(d->draw->volume), seen->ino, &inode);
     if (e < 0)
         return e == -ENOENT ? -ESTALE : e;
-    if (inode.version != seen->version || !is_elsewhere(&inode, d->files.self))
+    if (inode.version != seen->version || !transfer_is_elsewhere(&inode, d->files.self))
         return -ESTALE;
     return content_get(volume_store(d->draw->volume), d->files.self, &inode, ret_content);
 }

@@ -75,6 +75,7 @@ static int send_request(struct transfer *t, const char *volume, struct flight *f
     int e = peers_get(t->peers, upstream, CHANNEL_DATA, stream, deadline_ns, &conn);
     if (e < 0)
         return e == -ENOENT ? -EHOSTUNREACH : e; /* a host that membership does not know (yet) */
+    atomic_fetch_add(&t->counters.requests, 1);
     e = send_on(t, conn, volume, flight, deadline_ns);
     conn_put(conn);
     return e;
@@ -155,7 +156,10 @@ void transfer_reading(struct transfer *t, const char *volume, struct content *co
     struct asking ahead = {.t = t, .volume = volume, .content = content};
     if (!transfer_enter(t))
         return;
-    ask_ahead(ahead, first, first + n);
+    if (content_is_complete(content))
+        beside_reading(t, volume, content);
+    else
+        ask_ahead(ahead, first, first + n);
     transfer_leave(t);
 }
 
@@ -262,8 +266,10 @@ static int step(struct fetching *f, bool is_first)
     struct waiter w;
     flights_expect(&f->asking.t->flights, &w, f->asking.content, f->at);
     int e = ask(f);
-    if (e == 0 && is_first && f->asking.class == FETCH_DEMAND)
+    if (e == 0 && is_first && f->asking.class == FETCH_DEMAND) {
         ask_ahead(f->asking, f->at, f->end);
+        beside_reading(f->asking.t, f->asking.volume, f->asking.content);
+    }
     if (e == 0)
         e = wait_for(f, &w);
     flights_forget(&f->asking.t->flights, &w);

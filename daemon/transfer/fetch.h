@@ -15,6 +15,7 @@ MUST_USE int transfer_fetch(struct transfer *transfer, const char *volume, struc
                             uint64_t first, uint64_t n, enum fetch_class class,
                             int64_t deadline_ns);
 
-/* Somebody reads blocks [first, first + n), which are here: keeps the blocks behind them coming. Never waits. */
+/* Somebody reads blocks [first, first + n), which are here: keeps the blocks behind them coming, or, of a content that is
+ * complete, the small files beside it. Waits for no other host. */
 void transfer_reading(struct transfer *transfer, const char *volume, struct content *content,
                       uint64_t first, uint64_t n);

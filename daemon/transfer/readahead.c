@@ -1,7 +1,5 @@
 #include "daemon/transfer/readahead.h"
 
-#include <stdbool.h>
-
 #include "proto/base/check.h"
 
 /* Only what is known to be sequential may come out of order: else a random reader of a file that is not large would find some
@@ -34,13 +32,13 @@ static struct ahead_stream *oldest(struct readahead *r)
     return s;
 }
 
-/* The start of a file is where sequential readers begin; elsewhere the second access decides. */
+/* The start of a file is where sequential readers begin; elsewhere the second access decides, unless told otherwise. */
 static struct ahead_stream *begin(struct readahead *r, const void *key, uint64_t first,
                                   uint64_t end)
 {
     struct ahead_stream *s = oldest(r);
     *s = (struct ahead_stream){.key = key, .next = end, .frontier = end, .used = r->n_accesses};
-    return first == 0 ? s : NULL;
+    return first == 0 || r->begins_anywhere ? s : NULL;
 }
 
 void readahead_note(struct readahead *r, const void *key, uint64_t first, uint64_t end,

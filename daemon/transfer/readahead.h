@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define AHEAD_MIN_BLOCKS 4u
@@ -22,6 +23,7 @@ struct ahead_stream {
 };
 
 struct readahead {
+    bool begins_anywhere; /* fixed: the first access has a window already, wherever it is */
     struct ahead_stream streams[AHEAD_STREAMS];
     uint64_t n_accesses;
 };

@@ -91,6 +91,7 @@ int transfer_new(const struct transfer_options *options, struct transfer **ret_t
     cond_init(&t->left);
     cond_init(&t->turn);
     list_init(&t->servings);
+    t->beside.begins_anywhere = true;
     handle_frames(t);
     *ret_transfer = t;
     return 0;

@@ -43,7 +43,9 @@ struct transfer_counters {
     atomic_uint_least64_t served_bytes[FETCH_N_CLASSES]; /* decoded */
     atomic_uint_least64_t served_wire_bytes;             /* as they went over the wire */
     atomic_uint_least64_t damaged_blocks;    /* that were not served: not as they were sealed */
+    atomic_uint_least64_t requests;          /* sent, of all classes */
     atomic_uint_least64_t ahead_blocks;      /* asked for by read-ahead */
+    atomic_uint_least64_t beside_files;      /* asked for since one near them was read */
     atomic_uint_least64_t joined_blocks;     /* wanted while already under way for somebody else */
     atomic_uint_least64_t checksum_failures; /* blocks refused */
     atomic_uint_least64_t retries;           /* blocks asked for again */

@@ -50,10 +50,11 @@ struct transfer {
     atomic_uint next_stream;
     atomic_uint corrupt; /* blocks still to be damaged */
 
-    struct mutex lock; /* leaf */
-    struct readahead readahead;
-    struct list servings; /* in the order of arrival */
-    struct cond turn;     /* one of them ended, was cancelled, or is stuck */
+    struct mutex lock;          /* leaf */
+    struct readahead readahead; /* of blocks of files */
+    struct readahead beside;    /* of inode numbers of volumes */
+    struct list servings;       /* in the order of arrival */
+    struct cond turn;           /* one of them ended, was cancelled, or is stuck */
     struct early_cancel early_cancels[EARLY_CANCELS_MAX]; /* ring */
     unsigned next_early_cancel;
     struct bad_source bad_sources[SOURCES_MAX]; /* the last one is everybody else's */
@@ -69,6 +70,13 @@ void transfer_leave(struct transfer *transfer);
 
 enum frame_class frame_class_of(enum fetch_class class);
 enum fetch_class fetch_class_of(enum frame_class class);
+
+/* Has another host the bytes, and nobody here writes them? */
+bool transfer_is_elsewhere(const struct inode *inode, struct host_id self);
+
+/* beside.c */
+/* Somebody reads content: if it is small, asks for those beside it. Waits for no other host. */
+void beside_reading(struct transfer *transfer, const char *volume, struct content *content);
 
 /* fetch.c */
 /* Asks for those of the items (at most FLIGHT_BLOCKS, all of one upstream) that are not under way. */

@@ -276,6 +276,8 @@ static int open_claimed(struct call *c, struct handle *h, struct fuse_file_info 
         r = truncate_at_open(c, node, fi);
     if (r == 0)
         r = begin_open(c, node, h, fi);
+    if (r == 0 && !h->write)
+        content_opened(node->content);
     if (r == 0)
         return 0;
     if (node->n_write == 0 && node->writing)

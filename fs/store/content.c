@@ -563,6 +563,12 @@ int content_need(struct content *c, uint64_t offset, uint64_t size, enum fetch_c
     return 0;
 }
 
+void content_opened(struct content *c)
+{
+    if (content_is_complete(c) && c->store->source && !store_is_own(c->store, c))
+        tell_reading(c, 0, block_count(content_size(c)));
+}
+
 /* ---- writing ---- */
 
 /* The blocks that [offset, offset + size) covers whole; the base's last block ends where the base ends. */

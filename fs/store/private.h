@@ -164,6 +164,7 @@ struct copy *store_add_copy(struct store *store, uint64_t ino, bool is_own, uint
     REQUIRES(store->lock); /* NULL: no memory */
 /* Detaches its content, if it is open. */
 void store_forget_copy(struct store *store, struct copy *copy) REQUIRES(store->lock);
+bool store_is_own(struct store *store, struct content *content); /* and not drawn */
 void store_forget_all(struct store *store);
 /* This host's own file, if it is open. */
 struct copy *store_find_own(struct store *store, uint64_t ino) REQUIRES(store->lock); /* or NULL */

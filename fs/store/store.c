@@ -309,7 +309,7 @@ static void unlink_map(struct store *store, struct content *content)
         copy_unlink_map(store, content->ino, copy->is_own, copy->version);
 }
 
-static bool is_own_copy(struct store *store, struct content *content)
+bool store_is_own(struct store *store, struct content *content)
 {
     SCOPED_LOCK(&store->lock);
     return content->copy && content->copy->is_own;
@@ -320,7 +320,7 @@ int store_settle(struct store *store, struct content *content)
     int e = disk_set_mode(content->fd, MODE_SETTLED);
     /* What is drawn can be drawn again; of an own file the mark must not be lost where the map is gone. One that becomes
      * an own file only now is synced by that. */
-    if (e == 0 && is_own_copy(store, content))
+    if (e == 0 && store_is_own(store, content))
         e = disk_sync(content->fd);
     if (e < 0)
         return e;

@@ -114,6 +114,8 @@ MUST_USE int content_fill_run(struct content *content, uint64_t first, const str
  * source and waits, at most until the monotonic deadline. -ETIMEDOUT, -EIO, -EHOSTUNREACH, -ESTALE from the source. */
 MUST_USE int content_need(struct content *content, uint64_t offset, uint64_t size,
                           enum fetch_class class, int64_t deadline_ns);
+/* It has been opened for reading: if it was drawn here, the source may bring what lies beside it. Waits for no other host. */
+void content_opened(struct content *content);
 /* Waits until block is present without asking for it (a transfer calls content_fill). False: deadline. */
 MUST_USE bool content_wait(struct content *content, uint64_t first, uint64_t n,
                            int64_t deadline_ns);

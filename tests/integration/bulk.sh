@@ -33,4 +33,12 @@ say "many files in a tree"
 on h1 sh -c 'cd /mnt/ow/v && for d in 1 2 3 4 5; do mkdir $d; for f in $(seq 1 100); do head -c $((f * 997)) /dev/urandom >$d/$f; done; done'
 listing='cd /mnt/ow/v && find 1 2 3 4 5 -type f | sort | xargs sha256sum | sha256sum'
 is_same "$(on h1 sh -c "$listing")" "$(within 60 on h2 sh -c "$listing")"
+
+say "files that were made together come together"
+on h1 sh -c 'cd /mnt/ow/v && mkdir small && for f in $(seq 1 400); do head -c 4000 /dev/urandom >small/$f; done'
+requests=$(metric h2 whiskfs_fetch_requests_total)
+is_same "$(on h1 sh -c 'find /mnt/ow/v/small -type f -exec cat {} + | sha256sum')" \
+    "$(within 60 on h2 sh -c 'find /mnt/ow/v/small -type f -exec cat {} + | sha256sum')"
+requests=$(($(metric h2 whiskfs_fetch_requests_total) - requests))
+((requests < 100)) || fail "400 small files took $requests requests"
 no_errors_in_logs

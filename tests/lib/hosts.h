@@ -101,7 +101,14 @@ static inline int hosts_fetch(struct source *source, struct content *content, ui
     return transfer_fetch(host->transfer, VOLUME_NAME, content, first, n, class, deadline_ns);
 }
 
-static const struct source_ops hosts_source = {.fetch = hosts_fetch};
+static inline void hosts_reading(struct source *source, struct content *content, uint64_t first,
+                                 uint64_t n)
+{
+    struct test_host *host = container_of(source, struct test_host, source);
+    transfer_reading(host->transfer, VOLUME_NAME, content, first, n);
+}
+
+static const struct source_ops hosts_source = {.fetch = hosts_fetch, .reading = hosts_reading};
 
 static inline struct volume *hosts_find(void *ctx, const char *name)
 {

@@ -10,11 +10,12 @@
 
 #define N_ROUNDS 3
 #define N_FILES 4
-#define N_READERS 3
+#define N_SMALL 150
+#define N_READERS 4
 #define SIZE (40ULL * BLOCK_BYTES + 4321)
 
 static uint64_t seed = 1;
-static uint64_t inos[N_FILES];
+static uint64_t inos[N_FILES], small_inos[N_SMALL];
 static atomic_bool is_over;
 
 static uint64_t next_random(uint64_t *state)
@@ -61,6 +62,25 @@ static void *read_files(void *arg)
     return NULL;
 }
 
+static void read_small(struct test_host *host, unsigned i)
+{
+    struct content *content = host_content(host, small_inos[i]);
+    content_opened(content);
+    REQUIRE(content_need(content, 0, 100 + i, FETCH_DEMAND, clock_mono_ns() + 100 * NS_PER_S) == 0);
+    REQUIRE(content_is(content, i, 0, 0, 100 + i));
+    content_put(content);
+}
+
+/* From somewhere on, and around. */
+static void *read_small_files(void *arg)
+{
+    struct worker *w = arg;
+    unsigned start = (unsigned)(next_random(&w->random) % N_SMALL);
+    for (unsigned i = 0; i < N_SMALL; i++)
+        read_small(w->host, (start + i) % N_SMALL);
+    return NULL;
+}
+
 static void *draw_files(void *arg)
 {
     struct worker *w = arg;
@@ -96,12 +116,17 @@ static void *disturb(void *arg)
 static void run_round(uint64_t round)
 {
     struct worker workers[2][N_READERS + 2];
-    void *(*const work[N_READERS + 2])(void *) = {read_files, read_files, read_files, draw_files,
-                                                  disturb};
+    void *(*const work[N_READERS + 2])(void *) = {read_files,       read_files, read_small_files,
+                                                  read_small_files, draw_files, disturb};
     for (int file = 0; file < N_FILES; file++) {
         char name[32];
         (void)snprintf(name, sizeof name, "f%" PRIu64 ".%d", round, file);
         inos[file] = home_make_file(name, seed + (uint64_t)file, file % 3, SIZE);
+    }
+    for (unsigned i = 0; i < N_SMALL; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "s%" PRIu64 ".%u", round, i);
+        small_inos[i] = home_make_file(name, i, 0, 100 + i);
     }
     hosts_follow();
     atomic_store(&is_over, false);

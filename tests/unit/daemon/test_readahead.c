@@ -30,6 +30,16 @@ Test(readahead, needs_two_accesses_elsewhere)
     cr_assert_eq(from, 1002);
 }
 
+/* Unless every place is as good as the start. */
+Test(readahead, begins_anywhere_when_told)
+{
+    ahead.begins_anywhere = true;
+    cr_assert_eq(note(&file_a, 1000, 1), AHEAD_MIN_BLOCKS);
+    cr_assert_eq(from, 1001);
+    cr_assert_eq(note(&file_a, 5000, 1), AHEAD_MIN_BLOCKS);
+    cr_assert_eq(from, 5001);
+}
+
 /* The window doubles up to its limit, and what is asked for never overlaps or leaves a gap. */
 Test(readahead, doubles_while_it_goes_on)
 {

@@ -318,6 +318,53 @@ static uint64_t make_small_files(unsigned n)
     return first;
 }
 
+static void read_small(uint64_t ino, unsigned i)
+{
+    struct content *small = host_content(reader, ino);
+    content_opened(small);
+    cr_assert_eq(content_need(small, 0, 1000 + i, FETCH_DEMAND, hosts_soon()), 0);
+    cr_assert(content_is(small, i, 0, 0, 1000 + i));
+    content_put(small);
+}
+
+/* Who reads small files in the order in which they were made waits for the first one only, and few requests bring them. */
+Test(transfer, brings_what_lies_beside)
+{
+    enum {
+        N = 300
+    };
+    uint64_t first = make_small_files(N);
+    hosts_follow();
+    for (unsigned i = 0; i < N; i++)
+        read_small(first + i, i);
+    cr_assert_eq(served_after(1), 1, "one was asked for by itself");
+    cr_assert_eq(atomic_load(&mine()->beside_files), N - 1);
+    cr_assert_lt(atomic_load(&mine()->requests), N / 10);
+}
+
+/* One that is read alone brings a few, and nothing that is large. */
+Test(transfer, brings_little_beside_a_single_file)
+{
+    (void)home_make_file("before", 1, 0, SIZE);
+    uint64_t first = make_small_files(2);
+    uint64_t big = home_make_file("big", 1, 0, SIZE);
+    uint64_t after = home_make_file("after", 1, 0, 10);
+    uint64_t far = home_make_file("far", 1, 0, 10);
+    hosts_follow();
+    read_small(first, 0);
+    struct content *content = host_content(reader, after);
+    cr_assert(content_wait(content, 0, 1, hosts_soon()));
+    content_put(content);
+    cr_assert_eq(atomic_load(&mine()->beside_files), 3,
+                 "the second, the one after and the far one");
+    content = host_content(reader, big);
+    cr_assert_eq(content_present_bytes(content), 0);
+    content_put(content);
+    content = host_content(reader, far);
+    cr_assert(content_wait(content, 0, 1, hosts_soon()));
+    content_put(content);
+}
+
 Test(transfer, draws_a_volume)
 {
     unsigned n_reports = 0;

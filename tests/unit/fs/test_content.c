@@ -172,6 +172,21 @@ Test(content, tells_the_source_who_reads)
     cr_assert_eq(atomic_load(&source.n_fetches), 1);
 }
 
+/* And of who opens a drawn file that is complete: it may bring what lies beside it. */
+Test(content, tells_the_source_who_opens)
+{
+    struct content *own;
+    cr_assert_eq(content_make(store, 4711, &own), 0);
+    content_opened(own);
+    content_put(own);
+    content_opened(content);
+    cr_assert_eq(atomic_load(&source.n_readings), 0,
+                 "what is missing will be asked for by its reader");
+    cr_assert_eq(content_need(content, 0, UINT64_MAX, FETCH_DEMAND, soon()), 0);
+    content_opened(content);
+    cr_assert_eq(atomic_load(&source.n_readings), 1);
+}
+
 Test(content, passes_errors_of_the_source_on)
 {
     atomic_store(&source.error, -EHOSTUNREACH);
