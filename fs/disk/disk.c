@@ -3,9 +3,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
@@ -258,6 +260,15 @@ int disk_remove_dir(int dirfd, const char *name)
 {
     struct disk_call call = {.op = DISK_REMOVE_DIR, .fd = dirfd, .name = name};
     return (int)CALL(&call, or_errno(unlinkat(dirfd, name, AT_REMOVEDIR)));
+}
+
+void disk_without_atimes(int dirfd)
+{
+    unsigned flags;
+    if (ioctl(dirfd, FS_IOC_GETFLAGS, &flags) < 0 || flags & FS_NOATIME_FL)
+        return;
+    flags |= FS_NOATIME_FL;
+    (void)ioctl(dirfd, FS_IOC_SETFLAGS, &flags);
 }
 
 /* ---- looking ---- */

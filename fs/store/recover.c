@@ -100,6 +100,8 @@ static int open_dirs(struct store *store, int dirfd)
     store->drawn_dirfd = directory_make(store->dirfd, "drawn");
     if (store->drawn_dirfd < 0)
         return store->drawn_dirfd;
+    disk_without_atimes(store->own_dirfd);
+    disk_without_atimes(store->drawn_dirfd);
     int e = disk_sync(store->dirfd);
     return e < 0 ? e : disk_sync(dirfd);
 }

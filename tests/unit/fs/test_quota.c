@@ -9,9 +9,11 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include "fs/store/image.h"
+#include "fs/store/loop.h"
 #include "tests/unit/fs/mount_fixture.h"
 
 #define HOST (&hosts[0])
@@ -289,6 +291,36 @@ ParameterizedTest(const bool *image, quota, resized)
     struct statvfs st;
     cr_assert_eq(statvfs(HOST->mount, &st), 0);
     cr_assert(st.f_files == 3 && st.f_ffree == 0);
+}
+
+/* The number in the file, -1: there is none. */
+static long number_of(const char *path)
+{
+    long number = -1;
+    FILE *file = fopen(path, "re");
+    if (file && fscanf(file, "%ld", &number) != 1)
+        number = -1;
+    if (file)
+        (void)fclose(file);
+    return number;
+}
+
+/* Writing back into the image is held back as on its disk, not as on the SSD that a loop device is taken for. */
+Test(quota, throttled_as_the_disk)
+{
+    begin(true);
+    struct image *image = store_image(volume_store(HOST->volume));
+    char path[96], device[LOOP_NAME_MAX];
+    struct stat st;
+    cr_assert_eq(fstat(image_fd(image), &st), 0);
+    (void)snprintf(path, sizeof path, "/sys/dev/block/%u:%u/queue/wbt_lat_usec", major(st.st_dev),
+                   minor(st.st_dev));
+    long of_disk = number_of(path);
+    if (of_disk < 0 || access("/sys/block", W_OK) < 0)
+        cr_skip("%s is not there, or /sys cannot be written", path);
+    cr_assert_eq(loop_name(image_dirfd(image), device), 0);
+    (void)snprintf(path, sizeof path, "/sys/block/%s/queue/wbt_lat_usec", device);
+    cr_assert_eq(number_of(path), of_disk);
 }
 
 /* What nobody writes to is promised little, so that others can be promised what the disk has. */

@@ -1,6 +1,8 @@
 /* The store: which copy is found, what log entries do to copies, and what is there after a restart. */
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "tests/unit/fs/store_fixture.h"
@@ -47,6 +49,29 @@ Test(store, makes_own_files)
     a = get(&inode);
     cr_assert_eq(content_size(a), 5);
     content_put(a);
+}
+
+static bool has_atimes(int fd)
+{
+    unsigned flags = 0;
+    cr_assert_eq(ioctl(fd, FS_IOC_GETFLAGS, &flags), 0);
+    return !(flags & FS_NOATIME_FL);
+}
+
+/* Reads of a backing file, passed-through ones too, need not look at its times. */
+Test(store, keeps_no_access_times)
+{
+    unsigned flags = FS_NOATIME_FL;
+    if (ioctl(directory_fd, FS_IOC_SETFLAGS, &flags) < 0)
+        cr_skip("the filesystem of %s has no such flag", directory);
+    flags = 0;
+    cr_assert_eq(ioctl(directory_fd, FS_IOC_SETFLAGS, &flags), 0);
+    struct inode inode = theirs(6, 3);
+    struct content *own = make(5), *drawn = get(&inode);
+    cr_assert_not(has_atimes(content_fd(own)));
+    cr_assert_not(has_atimes(content_fd(drawn)));
+    content_put(own);
+    content_put(drawn);
 }
 
 Test(store, names_what_is_lost)
