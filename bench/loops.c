@@ -1,6 +1,8 @@
 /* bench/loops.c — one filesystem call many times in a row, in one directory: what bench/local measures with.
  *
- *     loops create|open|stat|rename|unlink|mkdir|rmdir|mknod DIR N     names f0 … fN-1 (directories: d0 …)
+ *     loops create|open|stat|rename|unlink|mkdir|rmdir|mknod DIR N [TIMES]
+ *                                                                      names f0 … fN-1 (directories: d0 …), all of them so
+ *                                                                      many times
  *     loops readdir DIR N                                              lists DIR so many times
  *     loops pread|rewrite FILE N [THREADS]                             4 KiB at random places, in all threads together
  *     loops read|map FILE N                                            the whole file so many times
@@ -27,7 +29,7 @@
 
 #define SMALL_BYTES 4096u
 #define LARGE_BYTES (1u << 20)
-#define THREADS_MAX 16
+#define THREADS_MAX 16 /* and TIMES */
 #define NAME_MAX_BYTES 16
 
 static char buffer[LARGE_BYTES];
@@ -112,7 +114,7 @@ static void list_directory(unsigned n)
     }
 }
 
-static bool run_in_directory(const char *what, const char *path, unsigned n)
+static bool run_in_directory(const char *what, const char *path, unsigned n, unsigned times)
 {
     static const struct {
         const char *what;
@@ -126,7 +128,8 @@ static bool run_in_directory(const char *what, const char *path, unsigned n)
             continue;
         need(chdir(path) == 0, path);
         int64_t start = clock_mono_ns();
-        each_name(ops[i].op, ops[i].letter, n);
+        for (unsigned j = 0; j < times; j++)
+            each_name(ops[i].op, ops[i].letter, n);
         printf("%" PRId64 "\n", clock_mono_ns() - start);
         return true;
     }
@@ -238,9 +241,9 @@ static bool run_on_file(const char *what, const char *path, unsigned n, unsigned
 int main(int argc, char **argv)
 {
     unsigned n = argc >= 4 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
-    unsigned n_threads = argc >= 5 ? (unsigned)strtoul(argv[4], NULL, 10) : 1;
-    if (n == 0 || n_threads == 0 || n_threads > THREADS_MAX) {
-        fprintf(stderr, "usage: loops WHAT PATH N [THREADS]\n");
+    unsigned more = argc >= 5 ? (unsigned)strtoul(argv[4], NULL, 10) : 1;
+    if (n == 0 || more == 0 || more > THREADS_MAX) {
+        fprintf(stderr, "usage: loops WHAT PATH N [TIMES|THREADS]\n");
         return 2;
     }
     if (strcmp(argv[1], "readdir") == 0) {
@@ -250,7 +253,7 @@ int main(int argc, char **argv)
         printf("%" PRId64 "\n", clock_mono_ns() - start);
         return 0;
     }
-    if (run_in_directory(argv[1], argv[2], n) || run_on_file(argv[1], argv[2], n, n_threads))
+    if (run_in_directory(argv[1], argv[2], n, more) || run_on_file(argv[1], argv[2], n, more))
         return 0;
     fprintf(stderr, "loops: '%s' is none of the loops\n", argv[1]);
     return 2;
