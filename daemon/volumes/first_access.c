@@ -7,6 +7,8 @@
 
 #include "proto/base/log.h"
 
+#define UNKNOWN_NS NS_PER_S
+
 void first_accesses_init(struct first_accesses *accesses)
 {
     mutex_init(&accesses->lock, LOCK_leaf);
@@ -46,21 +48,24 @@ static bool next_access(struct first_accesses *accesses, char ret_name[MOUNTD_NA
     return true;
 }
 
-/* The home, or whiskfs-mountd, is being restarted. */
-static bool may_pass(int error)
+/* The home, or whiskfs-mountd, may be being restarted. Where nobody knows the name, and who might has been silent for long,
+ * a moment is enough. */
+static bool may_pass(struct volumes *volumes, const char *name, int error, int64_t since_ns)
 {
-    return error == -EHOSTUNREACH || error == -EHOSTDOWN;
+    if (error != -EHOSTUNREACH)
+        return error == -EHOSTDOWN;
+    return clock_mono_ns() - since_ns < UNKNOWN_NS || volumes_may_pass(volumes, name);
 }
 
 static int attach(struct volumes *volumes, const char *name)
 {
-    int64_t deadline_ns = clock_mono_ns() + ATTACH_NS;
+    int64_t since_ns = clock_mono_ns(), deadline_ns = since_ns + ATTACH_NS;
     int r;
     if (volume_name_check(name) < 0)
         return -ENOENT;
     do
         r = volumes_attach(volumes, name, deadline_ns);
-    while (may_pass(r) && volumes_wait_for_other(volumes, deadline_ns));
+    while (may_pass(volumes, name, r, since_ns) && volumes_wait_for_other(volumes, deadline_ns));
     return r;
 }
 

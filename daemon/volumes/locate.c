@@ -7,6 +7,7 @@
 #include "proto/messages.pb-c.h"
 
 #define ASK_NS NS_PER_S /* a host that is silent must not use up the time to ask the others */
+#define TRY_NS (100 * NS_PER_MS) /* one that has been silent for long is asked last */
 #define HOSTS_ASKED_MAX 256
 
 /* What hosts said of a volume's home. */
@@ -17,9 +18,9 @@ struct hearsay {
     bool is_known, is_certain; /* certain: the home itself said it */
 };
 
-static int ask_host(struct volumes *volumes, const struct member_host *host,
-                    const Whiskfs__VolumeQuery *query, int64_t deadline_ns,
-                    Whiskfs__VolumeInfo **ret_info)
+static int call_host(struct volumes *volumes, const struct member_host *host,
+                     const Whiskfs__VolumeQuery *query, int64_t deadline_ns,
+                     Whiskfs__VolumeInfo **ret_info)
 {
     struct conn *conn;
     int r = peers_get(volumes->peers, host->id, CHANNEL_CONTROL, 0, deadline_ns, &conn);
@@ -38,6 +39,30 @@ static int ask_host(struct volumes *volumes, const struct member_host *host,
     return r;
 }
 
+static bool is_long_silent(struct volumes *volumes, struct host_id host)
+{
+    SCOPED_LOCK(&volumes->lock);
+    return silence_is_long(&volumes->silences, host, clock_mono_ns());
+}
+
+static void note_silence(struct volumes *volumes, struct host_id host, bool is_silent)
+{
+    SCOPED_LOCK(&volumes->lock);
+    silence_note(&volumes->silences, host, is_silent, clock_mono_ns());
+}
+
+static int ask_host(struct volumes *volumes, const struct member_host *host, int64_t limit_ns,
+                    const Whiskfs__VolumeQuery *query, int64_t deadline_ns,
+                    Whiskfs__VolumeInfo **ret_info)
+{
+    int64_t until = MIN(deadline_ns, clock_mono_ns() + limit_ns);
+    int r = call_host(volumes, host, query, until, ret_info);
+    bool has_answered = r == 0 || r == -ENOENT;
+    if (has_answered || clock_mono_ns() < deadline_ns) /* else it had no time */
+        note_silence(volumes, host->id, !has_answered);
+    return r;
+}
+
 /* A replica says what its log says; of such answers the one of the highest epoch is right. */
 static void listen_to(struct hearsay *heard, const struct member_host *host,
                       const Whiskfs__VolumeInfo *info)
@@ -52,7 +77,44 @@ static void listen_to(struct hearsay *heard, const struct member_host *host,
     heard->is_certain = is_certain;
 }
 
-/* Until the home itself answers. -ENOENT: every host that could be reached says no. */
+struct round {
+    struct volumes *volumes;
+    const Whiskfs__VolumeQuery *query;
+    struct host_id silent; /* as who asks knows */
+    int64_t deadline_ns;
+    struct hearsay heard;
+    bool is_someone_silent;
+};
+
+static void ask_one(struct round *round, const struct member_host *host, int64_t limit_ns)
+{
+    Whiskfs__VolumeInfo *info = NULL;
+    int r = ask_host(round->volumes, host, limit_ns, round->query, round->deadline_ns, &info);
+    if (r == 0 && !host_equal(host_id_of(info->home), round->silent))
+        listen_to(&round->heard, host, info);
+    if (r < 0 && r != -ENOENT)
+        round->is_someone_silent = true;
+    message_free(info ? &info->base : NULL);
+}
+
+/* Asks who is alive, until the home itself answers; those that have been silent for long after all others. */
+static void ask_all(struct round *round, const struct member_host *hosts, int n)
+{
+    bool is_late[HOSTS_ASKED_MAX] = {false};
+    for (int i = 0; i < n && !round->heard.is_certain; i++) {
+        if (!hosts[i].alive || host_equal(hosts[i].id, round->silent))
+            continue;
+        is_late[i] = is_long_silent(round->volumes, hosts[i].id);
+        if (!is_late[i])
+            ask_one(round, &hosts[i], ASK_NS);
+    }
+    for (int i = 0; i < n && !round->heard.is_certain; i++) {
+        if (is_late[i])
+            ask_one(round, &hosts[i], TRY_NS);
+    }
+}
+
+/* -ENOENT: every host says no. -EHOSTUNREACH: of those that could be reached every one does. */
 static int ask_hosts(struct volumes *volumes, const Whiskfs__VolumeQuery *query,
                      struct host_id silent, int64_t deadline_ns, struct hearsay *ret_heard)
 {
@@ -60,22 +122,13 @@ static int ask_hosts(struct volumes *volumes, const Whiskfs__VolumeQuery *query,
     if (!hosts)
         return -ENOMEM;
     int n = volumes->membership->ops->hosts(volumes->membership, hosts, HOSTS_ASKED_MAX);
-    int worst = -ENOENT;
-    struct hearsay heard = {0};
-    for (int i = 0; i < MIN(n, HOSTS_ASKED_MAX) && !heard.is_certain; i++) {
-        if (!hosts[i].alive || host_equal(hosts[i].id, silent))
-            continue;
-        Whiskfs__VolumeInfo *info = NULL;
-        int64_t until = MIN(deadline_ns, clock_mono_ns() + ASK_NS);
-        int r = ask_host(volumes, &hosts[i], query, until, &info);
-        if (r == 0 && !host_equal(host_id_of(info->home), silent))
-            listen_to(&heard, &hosts[i], info);
-        if (r < 0 && r != -ENOENT)
-            worst = -EHOSTUNREACH;
-        message_free(info ? &info->base : NULL);
-    }
-    *ret_heard = heard;
-    return heard.is_known ? 0 : worst;
+    struct round round = {
+        .volumes = volumes, .query = query, .silent = silent, .deadline_ns = deadline_ns};
+    ask_all(&round, hosts, MIN(n, HOSTS_ASKED_MAX));
+    *ret_heard = round.heard;
+    if (round.heard.is_known)
+        return 0;
+    return round.is_someone_silent ? -EHOSTUNREACH : -ENOENT;
 }
 
 /* What the log here says already is no news, unless the home itself says it. */
@@ -126,4 +179,15 @@ int volumes_locate(struct volumes *volumes, const char *name, bool is_making, in
     if (r == 0)
         (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", heard.home);
     return r;
+}
+
+bool volumes_may_pass(struct volumes *volumes, const char *name)
+{
+    char home[HOST_NAME_MAX_BYTES + 1];
+    struct member_volume known;
+    if (volume_directory_home(&volumes->directories, name, home) == 0 ||
+        volumes->membership->ops->volume(volumes->membership, name, &known) == 0)
+        return true;
+    SCOPED_LOCK(&volumes->lock);
+    return silence_is_any_new(&volumes->silences, clock_mono_ns());
 }

@@ -8,6 +8,7 @@
 #include "daemon/mountd/protocol.h"
 #include "daemon/volumes/attachment.h"
 #include "daemon/volumes/directory.h"
+#include "daemon/volumes/silence.h"
 #include "daemon/volumes/volumes.h"
 #include "proto/base/clock.h"
 #include "proto/base/mutex.h"
@@ -76,6 +77,7 @@ struct volumes {
     struct mutex lock;
     struct cond changed; /* entries, users, busy, errands, stopping */
     struct entry *entries;
+    struct silences silences;
     bool is_stopping;
     unsigned n_renaming; /* directories of own volumes being renamed */
     uint64_t n_renamed;
@@ -103,6 +105,9 @@ void volumes_unuse(struct volumes *volumes, struct entry *entry);
  * -EHOSTUNREACH: a host that may know is silent. is_making: if nobody knows it, this host makes it. */
 MUST_USE int volumes_locate(struct volumes *volumes, const char *name, bool is_making,
                             int64_t deadline_ns, char ret_home[HOST_NAME_MAX_BYTES + 1]);
+
+/* Who could not be asked for that volume, or is its home, is worth waiting for: it has not been silent for long. */
+bool volumes_may_pass(struct volumes *volumes, const char *name);
 
 /* Of struct replica_env: the home that a replica knew is silent. */
 int volumes_ask_around(void *volumes, const struct home_query *query, int64_t deadline_ns,

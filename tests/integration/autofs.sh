@@ -135,6 +135,9 @@ say "its home is silent: an error after a bound; then it works again"
 detached
 "$cluster" kill h1
 fails_with "No route" 20 cat /mnt/ow/v/file
+say "after which unknown names wait for it no more"
+fails_with "No route" 5 cat /mnt/ow/none/file
+fails_with "No route" 5 cat /mnt/ow/none/file
 "$cluster" start h1
 is_same here "$(within 20 on h2 cat /mnt/ow/v/file)"
 
