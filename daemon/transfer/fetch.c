@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/transfer/transfer_private.h"
+#include "fs/store/flow.h"
 #include "proto/base/clock.h"
 #include "proto/messages.pb-c.h"
 
@@ -264,7 +265,12 @@ static int judge(struct fetching *f, int e)
 static int step(struct fetching *f, bool is_first)
 {
     struct waiter w;
+    struct flow *flow = store_flow(content_store(f->asking.content));
     flights_expect(&f->asking.t->flights, &w, f->asking.content, f->at);
+    enum fetch_class class =
+        flights_class(&f->asking.t->flights, f->asking.content, f->at, FETCH_DEMAND);
+    if (f->asking.class == FETCH_DEMAND)
+        flow_begin_wait(flow, class, clock_mono_ns());
     int e = ask(f);
     if (e == 0 && is_first && f->asking.class == FETCH_DEMAND) {
         ask_ahead(f->asking, f->at, f->end);
@@ -273,6 +279,8 @@ static int step(struct fetching *f, bool is_first)
     if (e == 0)
         e = wait_for(f, &w);
     flights_forget(&f->asking.t->flights, &w);
+    if (f->asking.class == FETCH_DEMAND)
+        flow_end_wait(flow, class, clock_mono_ns());
     return e;
 }
 
@@ -389,6 +397,7 @@ static void land(struct arrivals *a, const struct arrival *item, int error)
     if (error == 0) {
         atomic_fetch_add(&counters->fetched_blocks[item->class], 1);
         atomic_fetch_add(&counters->fetched_bytes[item->class], item->size);
+        flow_arrived(store_flow(content_store(item->content)), item->class, item->size);
     } else if (error == -EBADMSG) {
         note_bad_block(a, item);
     }

@@ -408,6 +408,14 @@ void flights_forget(struct flights *flights, struct waiter *w)
     cond_done(&w->changed);
 }
 
+enum fetch_class flights_class(struct flights *flights, struct content *content, uint64_t block,
+                               enum fetch_class none)
+{
+    SCOPED_LOCK(&flights->lock);
+    const struct flying *flying = find_flying(flights, content, block);
+    return flying ? flying->flight->class : none;
+}
+
 /* Until it is woken, the time has come, or all is stopping. */
 static void sleep_until(struct flights *flights, struct waiter *w, int64_t until_ns)
     REQUIRES(flights->lock)

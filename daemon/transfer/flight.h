@@ -104,6 +104,9 @@ void flights_stop(struct flights *flights);
 void flights_expect(struct flights *flights, struct waiter *waiter, struct content *content,
                     uint64_t block);
 void flights_forget(struct flights *flights, struct waiter *waiter);
+/* What the block under way was asked for as; none when it is not under way. */
+enum fetch_class flights_class(struct flights *flights, struct content *content, uint64_t block,
+                               enum fetch_class none);
 /* Waits while the block is under way, at most until the deadline. 0: it came, or is not under way; an error that
  * befell it; -ETIMEDOUT; -ESHUTDOWN. Ends a request that has not moved for stall_ns: then *ret_conn (a reference, or
  * NULL) and *ret_id are the one to cancel. */

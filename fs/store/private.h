@@ -15,6 +15,7 @@
 #include <uthash.h>
 
 #include "fs/store/block_map.h"
+#include "fs/store/flow.h"
 #include "fs/store/image.h"
 #include "fs/store/seal.h"
 #include "fs/store/store.h"
@@ -78,6 +79,7 @@ struct store {
     int seals_fd;
     struct source *source;
     struct image *image; /* or NULL */
+    struct flow flow;
     struct mutex lock;
     struct file *files;               /* under lock */
     size_t n_open;                    /* under lock: contents that are not freed yet */

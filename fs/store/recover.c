@@ -124,6 +124,7 @@ int store_open(int dirfd, bool clean_boot, struct source *source, struct store *
     made->dirfd = made->own_dirfd = made->drawn_dirfd = made->seals_fd = -1;
     made->source = source;
     mutex_init(&made->lock, LOCK_store);
+    flow_init(&made->flow);
     cond_init(&made->closed);
     AUTO(store_freep) struct store *store = made;
     int e = open_dirs(store, dirfd);
@@ -151,6 +152,7 @@ void store_free(struct store *store)
     close_fd(&store->seals_fd);
     close_fd(&store->dirfd);
     cond_done(&store->closed);
+    flow_done(&store->flow);
     mutex_done(&store->lock);
     free(store);
 }
@@ -178,6 +180,11 @@ bool store_wait_freed(struct store *store, int64_t deadline_ns)
 struct image *store_image(struct store *store)
 {
     return store->image;
+}
+
+struct flow *store_flow(struct store *store)
+{
+    return &store->flow;
 }
 
 static int collect_ino(struct store *store, uint64_t ino, bool is_own, uint64_t version,

@@ -54,6 +54,9 @@ void store_free(struct store *store);
 struct image;
 void store_use_image(struct store *store, struct image *image);
 struct image *store_image(struct store *store);
+/* What came from other hosts: whoever brings it counts it there. */
+struct flow;
+struct flow *store_flow(struct store *store);
 /* Returns when the last content is put, as store_free wants it. False: deadline. */
 MUST_USE bool store_wait_closed(struct store *store, int64_t deadline_ns);
 /* Returns when the blocks of what was removed are free. False: deadline. */
