@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
-#include <xxhash.h>
 
-#define EARLY_ACKS 8192 /* power of two; those of the last moments */
-#define ASKED_MS 60000  /* who wants to know asks again by then */
+#include "daemon/openwhisk/early_acks.h"
+
+#define ASKED_MS 60000 /* who wants to know asks again by then */
 #define NEVER_MS (INT64_MIN / 2)
 
 /* All that one request set off. */
@@ -36,8 +36,7 @@ struct lifetimes {
     struct request *requests;
     struct run *by_id, *by_step;
     int64_t missed_ms;
-    /* Topics have no order among them: a step's end may come before its beginning. The latest that fell into a slot. */
-    char early_acks[EARLY_ACKS][OW_ID_SIZE];
+    struct early_acks early;
 };
 
 int lifetimes_new(const struct lifetimes_config *config, struct lifetimes **ret_lifetimes)
@@ -178,11 +177,6 @@ static void start_step(struct run *run, const struct ow_activation *a, int64_t n
     run->request->quiet_ms = now_ms;
 }
 
-static char *early_slot(struct lifetimes *l, const char *id)
-{
-    return l->early_acks[XXH3_64bits(id, strlen(id)) & (EARLY_ACKS - 1)];
-}
-
 static bool names_own_volume(const struct ow_activation *a)
 {
     for (unsigned i = 0; i < a->volumes.n; i++)
@@ -220,7 +214,7 @@ void lifetimes_begin_step(struct lifetimes *l, const struct ow_activation *activ
     }
     join_request(run, request);
     start_step(run, activation, now_ms);
-    if (strcmp(early_slot(l, activation->id), activation->id) == 0)
+    if (early_acks_has(&l->early, activation->id))
         stop_step(run, now_ms);
     (void)run_link(l, run);
 }
@@ -232,7 +226,7 @@ void lifetimes_end_step(struct lifetimes *l, const struct ow_ack *ack, int64_t n
     if (run)
         stop_step(run, now_ms);
     else
-        memcpy(early_slot(l, ack->id), ack->id, OW_ID_SIZE);
+        early_acks_note(&l->early, ack->id);
 }
 
 void lifetimes_miss(struct lifetimes *l, int64_t now_ms)
