@@ -7,7 +7,9 @@
 
 #include "daemon/host.h"
 #include "daemon/metrics.h"
+#include "daemon/openwhisk/events.h"
 #include "daemon/paths.h"
+#include "daemon/runs.h"
 #include "daemon/transfer/draw.h"
 #include "proto/base/clock.h"
 
@@ -517,6 +519,32 @@ static int run_stats(void *ctx, const json_t *arguments, struct control_call *ca
     return *ret_result ? 0 : -ENOMEM;
 }
 
+static json_t *predictions_json(const struct observer_counters *counters)
+{
+    return json_pack("{s:I, s:I, s:I}", "checked", (json_int_t)atomic_load(&counters->checked),
+                     "action_right", (json_int_t)atomic_load(&counters->action_right),
+                     "invoker_right", (json_int_t)atomic_load(&counters->invoker_right));
+}
+
+static int run_runs(void *ctx, const json_t *arguments, struct control_call *call,
+                    json_t **ret_result)
+{
+    struct host *host = ctx;
+    struct runs_totals totals;
+    json_t *result = runs_json(host->runs);
+    (void)arguments, (void)call;
+    if (!result)
+        return -ENOMEM;
+    runs_read_totals(host->runs, &totals);
+    (void)json_object_set_new(result, "wasted_bytes",
+                              json_integer((json_int_t)totals.accounts.wasted_bytes));
+    if (host->events)
+        (void)json_object_set_new(result, "predictions",
+                                  predictions_json(events_counters(host->events)));
+    *ret_result = result;
+    return 0;
+}
+
 /* Which peers answer now: one dial each. */
 static json_t *reach_peers(struct host *host)
 {
@@ -592,6 +620,7 @@ const struct control_command host_commands[] = {
     {"status", run_status},
     {"peers", run_peers},
     {"stats", run_stats},
+    {"runs", run_runs},
     {"doctor", run_doctor},
     {"fault", run_fault},
     {NULL, NULL},

@@ -9,6 +9,7 @@
 enum key_type {
     KEY_STRING,
     KEY_PATH,
+    KEY_OUTPUT,
     KEY_MOUNTD,
     KEY_NAME,
     KEY_ADDRESS,
@@ -52,6 +53,7 @@ static const struct key {
      "0.9"},
     {"openwhisk", "blackbox_fraction", KEY_FRACTION, offsetof(struct config, blackbox_fraction),
      "0.1"},
+    {"openwhisk", "activation_log", KEY_OUTPUT, offsetof(struct config, activation_log), ""},
     {"openwhisk", "run_end", KEY_INT, offsetof(struct config, run_end_s), "30"},
     {"openwhisk", "step_limit", KEY_INT, offsetof(struct config, step_limit_s), "420"},
     {"openwhisk", "run_limit", KEY_INT, offsetof(struct config, run_limit_s), "18000"},
@@ -157,6 +159,8 @@ static const char *check_string(enum key_type type, const char *text)
     switch (type) {
     case KEY_PATH:
         return text[0] == '/' ? NULL : "an absolute path";
+    case KEY_OUTPUT:
+        return *text == '\0' || text[0] == '/' ? NULL : "an absolute path, or nothing";
     case KEY_MOUNTD:
         return text[0] == '/' || strcmp(text, "off") == 0 ? NULL : "an absolute path, or off";
     case KEY_NAME:

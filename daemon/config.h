@@ -37,6 +37,7 @@ struct config {
     char *openwhisk_prefix;
     int invoker; /* -1: none runs here */
     double managed_fraction, blackbox_fraction;
+    char *activation_log;                     /* "": none */
     int run_end_s, step_limit_s, run_limit_s; /* see daemon/openwhisk/lifetimes.h */
     /* [mounts] */
     char *autofs; /* "auto", "on", "off" */

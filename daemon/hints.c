@@ -89,16 +89,23 @@ static void queue_hint(struct hints *hints, struct list *queue, unsigned *n, enu
     cond_broadcast(&hints->changed);
 }
 
+static void draw(struct hints *hints, const char *volume, unsigned per_mille)
+{
+    if (hints->options.is_drawing)
+        queue_hint(hints, &hints->queue, &hints->n_queued, KIND_DRAW, volume, "", per_mille);
+}
+
 void hints_begin(struct hints *hints, const char *volume)
 {
     queue_hint(hints, &hints->queue, &hints->n_queued, KIND_BEGIN, volume, "", 1000);
-    hints_expect(hints, volume, 1000);
+    draw(hints, volume, 1000);
 }
 
 void hints_expect(struct hints *hints, const char *volume, unsigned per_mille)
 {
     if (hints->options.is_drawing)
-        queue_hint(hints, &hints->queue, &hints->n_queued, KIND_DRAW, volume, "", per_mille);
+        hints->options.expected(hints->options.ctx, volume);
+    draw(hints, volume, per_mille);
 }
 
 void hints_send(struct hints *hints, const char *host, const char *volume, unsigned per_mille)

@@ -27,6 +27,9 @@ struct hints_options {
     struct membership *membership;
     uint64_t budget_bytes;
     bool is_drawing; /* [prefetch] enabled */
+    void (*expected)(void *ctx,
+                     const char *volume); /* told of whatever hints_expect is, by any thread */
+    void *ctx;
 };
 
 /* Registers the handler of HINT: before peers_start. */

@@ -13,6 +13,7 @@
 #include "daemon/membership_static.h"
 #include "daemon/openwhisk/events.h"
 #include "daemon/reaper.h"
+#include "daemon/runs.h"
 #include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
@@ -136,6 +137,27 @@ static int start_transfer(struct host *host)
     return 0;
 }
 
+static int start_runs(struct host *host)
+{
+    const struct config *config = host->config;
+    const struct runs_options options = {
+        .volumes = host->volumes,
+        .invoker = config->invoker,
+        .step_limit_ms = (int64_t)config->step_limit_s * MS_PER_S,
+        .path = config->activation_log,
+    };
+    int r = runs_new(&options, &host->runs);
+    if (r == 0)
+        r = runs_start(host->runs);
+    return r < 0 ? fail(r, "keep the accounts of", "activations") : 0;
+}
+
+static void on_expected(void *ctx, const char *volume)
+{
+    struct host *host = ctx;
+    runs_announce(host->runs, volume);
+}
+
 static int start_hints(struct host *host)
 {
     const struct hints_options options = {
@@ -145,6 +167,8 @@ static int start_hints(struct host *host)
         .membership = host->membership,
         .budget_bytes = host->config->prefetch_bytes,
         .is_drawing = host->config->prefetch,
+        .expected = on_expected,
+        .ctx = host,
     };
     int r = hints_new(&options, &host->hints);
     return r < 0 ? fail(r, "start", "prefetch") : 0;
@@ -198,7 +222,7 @@ static void on_activation(void *ctx, const struct ow_activation *activation,
                           const struct observed_volume *volumes, unsigned n)
 {
     struct host *host = ctx;
-    (void)activation;
+    runs_begin(host->runs, activation, volumes, n);
     for (unsigned i = 0; i < n; i++)
         hints_begin(host->hints, volumes[i].name);
 }
@@ -231,6 +255,7 @@ static void on_end_step(void *ctx, const struct ow_ack *ack, int64_t now_ms)
 {
     struct host *host = ctx;
     reaper_end_step(host->reaper, ack, now_ms);
+    runs_end(host->runs, ack);
 }
 
 static int start_events(struct host *host)
@@ -292,9 +317,9 @@ static int start_control(struct host *host)
 int host_start(const struct config *config, struct host **ret_host)
 {
     static int (*const parts[])(struct host * host) = {
-        start_settings, start_membership, start_peers,   start_volumes, start_transfer,
-        start_hints,    start_keeper,     start_space,   start_reaper,  open_doors,
-        start_events,   start_http,       start_control,
+        start_settings, start_membership, start_peers,  start_volumes, start_transfer,
+        start_runs,     start_hints,      start_keeper, start_space,   start_reaper,
+        open_doors,     start_events,     start_http,   start_control,
     };
     struct host *host = calloc(1, sizeof *host);
     if (!host)
@@ -323,6 +348,7 @@ void host_stop(struct host *host)
     if (host->keeper)
         keeper_stop(host->keeper);
     space_stop(host->space);
+    runs_stop(host->runs);
     if (host->transfer) /* first: closing a volume waits for what is fetched into it and served from it */
         transfer_stop(host->transfer);
     if (host->volumes)
@@ -333,6 +359,7 @@ void host_stop(struct host *host)
     space_free(host->space);
     keeper_free(host->keeper);
     hints_free(host->hints);
+    runs_free(host->runs);
     transfer_free(host->transfer);
     volumes_free(host->volumes);
     peers_free(host->peers);

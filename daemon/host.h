@@ -13,6 +13,7 @@ struct http;
 struct hints;
 struct keeper;
 struct reaper;
+struct runs;
 struct space;
 struct transfer;
 
@@ -27,6 +28,7 @@ struct host {
     struct keeper *keeper;
     struct space *space;
     struct reaper *reaper;
+    struct runs *runs;
     struct events *events; /* NULL: [openwhisk] is off */
     struct http *http;     /* NULL: [host] metrics is empty */
     struct control *control;

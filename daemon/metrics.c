@@ -6,6 +6,7 @@
 #include "daemon/keeper.h"
 #include "daemon/openwhisk/events.h"
 #include "daemon/reaper.h"
+#include "daemon/runs.h"
 #include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
@@ -26,6 +27,7 @@ struct snapshot {
     const struct keeper_counters *keeper;
     const struct space_counters *space;
     const struct reaper_counters *reaper;
+    struct runs_totals runs;
     const struct observer_counters *observer; /* or NULL */
 };
 
@@ -75,6 +77,7 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     s->keeper = keeper_counters(host->keeper);
     s->space = space_counters(host->space);
     s->reaper = reaper_counters(host->reaper);
+    runs_read_totals(host->runs, &s->runs);
     s->observer = host->events ? events_counters(host->events) : NULL;
     s->up_s = (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S;
     return true;
@@ -110,6 +113,7 @@ static void emit(const struct snapshot *s, struct sink *sink)
     }
     const struct transfer_counters *t = s->transfer;
     const struct observer_counters *o = s->observer;
+    const struct accounts_totals *a = &s->runs.accounts;
 #include "daemon/metrics.def"
 #undef FETCH_METRIC
 #undef OPENWHISK_METRIC

@@ -18,8 +18,9 @@ start_step() {
     publish "invoker$("$whisk" home "$1" 3)" <"$cluster_directory/step"
 }
 
+# end_step ACTION: what the invoker of the latest step says when it has ended.
 end_step() {
-    "$whisk" completion 0 <"$cluster_directory/step" | publish completed0
+    "$whisk" completion "$("$whisk" home "$1" 3)" <"$cluster_directory/step" | publish completed0
 }
 
 host_of() {
@@ -39,7 +40,8 @@ sum_of() {
     on_all "$1" | awk '{ print $1 + $2 + $3 }'
 }
 
-cluster_up 3 --no-daemons --config openwhisk.run_end=5 --config openwhisk.step_limit=12 --config openwhisk.run_limit=15
+cluster_up 3 --no-daemons --config openwhisk.activation_log=/run/whiskfs/activations \
+    --config openwhisk.run_end=5 --config openwhisk.step_limit=12 --config openwhisk.run_limit=15
 for topic in invoker0 invoker1 invoker2 completed0 health; do
     "$whisk" ping 0 | publish $topic
 done
@@ -65,7 +67,7 @@ make() {
 
 say "three runs make a volume each on $from; the daemon forgets one of them"
 make $unheard
-end_step
+end_step guest/manual/split
 "$cluster" kill "$from"
 "$cluster" start "$from"
 wait_hears "$from"
@@ -81,7 +83,20 @@ on "$to" sh -c 'exec 3<"$1"; while [ -e "$2" ]; do sleep 0.05; done; exec cat <&
     "/mnt/ow/$volume/page" "$cluster_directory/hold" | sha256sum >"$cluster_directory/held" &
 holder=$!
 wanted=$(sum_on "$from" "/mnt/ow/$volume/page")
-end_step
+is_same "$wanted" "$(sum_on "$to" "/mnt/ow/$volume/page")"
+end_step guest/manual/infer
+
+say "what its data cost is told"
+wait_until '[[ $(metric "$to" whiskfs_activations_ended_total) == 1 ]]' 20
+# cost: of the step, as read from standard input: the action, whether its times add up, whether all bytes came
+cost() {
+    python3 -c 'import json, sys; cost = json.load(sys.stdin); cost = cost.get("activations", [cost])[-1]; bytes = cost["bytes"]
+print(cost["action"], cost["run"], abs(cost["ran_s"] - cost["waited_s"] - cost["computing_s"]) < 1e-6 < cost["ran_s"], sum(bytes.values()) >= 3000000, cost["error"])'
+}
+is_same "guest/manual/infer $seen True True False" "$(on "$to" whiskfs --json runs | cost)"
+wait_until 'on $to test -s /run/whiskfs/activations' 10
+is_same "guest/manual/infer $seen True True False" "$(on "$to" cat /run/whiskfs/activations | cost)"
+on "$to" whiskfs runs | grep -q "^$seen *guest/manual/infer " || fail "the table does not show the step"
 for host in "$from" "$to"; do
     wait_until "((\$(metric $host whiskfs_run_volumes_over) >= 1))" 60
 done
