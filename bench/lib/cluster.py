@@ -470,11 +470,11 @@ class Cluster:
         if not node.wait_ended(service, STOP_TIMEOUT_S):
             raise ClusterError(f"{name}: {service} survives SIGKILL")
 
-    def stop(self, name, service=DAEMON):
+    def stop(self, name, service=DAEMON, timeout_s=STOP_TIMEOUT_S):
         node = self.host(name)
         node.signal(service, signal.SIGTERM)
-        if not node.wait_ended(service, STOP_TIMEOUT_S):
-            raise ClusterError(f"{name}: {service} did not stop within {STOP_TIMEOUT_S} s\n{node.log_tail()}")
+        if not node.wait_ended(service, timeout_s):
+            raise ClusterError(f"{name}: {service} did not stop within {timeout_s} s\n{node.log_tail()}")
         status = node.service(service)["status"]
         if status != 0:
             raise ClusterError(f"{name}: {service} ended with status {status}\n{node.log_tail()}")
