@@ -16,6 +16,7 @@
 #define ATTACH_AGAIN_NS                                                                            \
     (100 * NS_PER_MS) /* the step that makes the volume may only just have begun */
 #define SEND_NS (2 * NS_PER_S)
+#define DELAYS 512
 
 enum kind {
     KIND_BEGIN,
@@ -29,7 +30,7 @@ struct hint {
     char volume[VOLUME_NAME_MAX_BYTES + 1];
     char host[HOST_NAME_MAX_BYTES + 1]; /* KIND_SEND: to whom */
     unsigned per_mille;
-    int64_t until_ns, attach_again_ns;
+    int64_t given_ns, until_ns, attach_again_ns;
     uint64_t drawn_index; /* KIND_DRAW: everything up to this log entry has been looked at */
     uint64_t drawn_bytes;
     bool is_attached;
@@ -45,6 +46,8 @@ struct hints {
     struct cond changed;
     struct list queue, outgoing; /* struct hint; DRAW stays queued while it lives */
     unsigned n_queued, n_outgoing;
+    int64_t delays_ns[DELAYS]; /* ring of what sending took */
+    unsigned n_delays;         /* ever */
     bool is_stopping;
 };
 
@@ -79,6 +82,7 @@ static void queue_hint(struct hints *hints, struct list *queue, unsigned *n, enu
     }
     if (hint->until_ns == 0) {
         hint->kind = kind;
+        hint->given_ns = clock_mono_ns();
         (void)snprintf(hint->volume, sizeof hint->volume, "%s", volume);
         (void)snprintf(hint->host, sizeof hint->host, "%s", host);
         list_append(queue, &hint->link);
@@ -163,6 +167,38 @@ static struct hint *next_outgoing(struct hints *hints)
     return hint;
 }
 
+static void note_sent(struct hints *hints, const struct hint *hint)
+{
+    atomic_fetch_add(&hints->counters.sent, 1);
+    SCOPED_LOCK(&hints->lock);
+    hints->delays_ns[hints->n_delays++ % DELAYS] = clock_mono_ns() - hint->given_ns;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static unsigned copy_delays(struct hints *hints, int64_t ret_delays[static DELAYS])
+{
+    SCOPED_LOCK(&hints->lock);
+    memcpy(ret_delays, hints->delays_ns, sizeof hints->delays_ns);
+    return MIN(hints->n_delays, (unsigned)DELAYS);
+}
+
+void hints_delays(struct hints *hints, struct hint_delays *ret_delays)
+{
+    int64_t delays_ns[DELAYS];
+    unsigned n = copy_delays(hints, delays_ns);
+    *ret_delays = (struct hint_delays){0};
+    if (n == 0)
+        return;
+    qsort(delays_ns, n, sizeof *delays_ns, by_time);
+    ret_delays->p50_s = (double)delays_ns[n / 2] / 1e9;
+    ret_delays->p99_s = (double)delays_ns[n * 99 / 100] / 1e9;
+}
+
 static void *send_main(void *arg)
 {
     struct hints *hints = arg;
@@ -173,7 +209,7 @@ static void *send_main(void *arg)
             log_info("prefetch", "cannot tell host '%s' to expect volume '%s': %s", hint->host,
                      hint->volume, strerror(-r));
         else
-            atomic_fetch_add(&hints->counters.sent, 1);
+            note_sent(hints, hint);
         free(hint);
     }
     return NULL;

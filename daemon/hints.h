@@ -49,4 +49,9 @@ struct hints_counters {
     atomic_uint_least64_t sent, received, dropped, attached, failed;
     atomic_uint_least64_t drawn_bytes, drawn_files;
 };
+/* Of the latest hints that were sent, how long it took: half of them at most p50_s, 99 in 100 at most p99_s. 0: none was sent. */
+struct hint_delays {
+    double p50_s, p99_s;
+};
+void hints_delays(struct hints *hints, struct hint_delays *ret_delays);
 const struct hints_counters *hints_counters(const struct hints *hints);

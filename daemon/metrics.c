@@ -24,6 +24,7 @@ struct snapshot {
     struct access_counters accesses;
     const struct transfer_counters *transfer;
     const struct hints_counters *hints;
+    struct hint_delays delays;
     const struct keeper_counters *keeper;
     const struct space_counters *space;
     const struct reaper_counters *reaper;
@@ -74,6 +75,7 @@ static bool snapshot_take(struct host *host, struct snapshot *s)
     volumes_access_counters(host->volumes, &s->accesses);
     s->transfer = transfer_counters(host->transfer);
     s->hints = hints_counters(host->hints);
+    hints_delays(host->hints, &s->delays);
     s->keeper = keeper_counters(host->keeper);
     s->space = space_counters(host->space);
     s->reaper = reaper_counters(host->reaper);

@@ -61,6 +61,8 @@ within 5 on "$to" whiskfs attach "pages--guest--$second" >/dev/null
 is_same "$wanted" "$(sum_on "$to" "/mnt/ow/pages--guest--$second/page")"
 (($(received) - before < 1000000)) || fail "the page came again"
 
+awk "BEGIN { exit !(0 < $(metric "$from" whiskfs_hint_delay_p50_seconds)) }" || fail "the hint took no time"
+
 say "the broker goes and comes: prefetch resumes"
 "$cluster" broker stop
 within 10 on "$to" cat "/mnt/ow/pages--guest--$second/page" >/dev/null
