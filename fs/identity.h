@@ -15,8 +15,21 @@ struct host_id {
 #define NO_HOST ((struct host_id){0})
 
 /* An epoch is (term << 32 | turn), compared as a number: one host orders a volume's changes in it. A hand-over raises
- * the turn. A volume begins with this one. */
+ * the turn; a host that takes the place of a lost home begins a term. A volume begins with this one. */
 #define FIRST_EPOCH (1ULL << 32 | 1)
+
+static inline uint32_t term_of(uint64_t epoch)
+{
+    return (uint32_t)(epoch >> 32);
+}
+
+/* The first of the next term. drawn: 16 random bits, the lower half of its number: so two hosts that begin one and know
+ * nothing of each other begin different ones. */
+static inline uint64_t epoch_of_next_term(uint64_t epoch, uint16_t drawn)
+{
+    uint64_t term = ((term_of(epoch) >> 16) + 1ULL) << 16 | drawn;
+    return term << 32 | 1;
+}
 
 /* What a volume's log says of who orders its changes. */
 struct turn {
@@ -31,6 +44,8 @@ struct leads {
     uint64_t started; /* the last epoch that it has started; 0: none */
     uint64_t
         resumed; /* the last that it started, or will, in place of one that was not taken; 0: none */
+    uint64_t
+        claimed; /* the last that it started, or was about to, in place of a lost home; 0: none */
 };
 
 struct host_id host_id_of(const char *name);
@@ -52,8 +67,9 @@ static inline bool turn_is_resumed_by(const struct turn *turn, struct host_id se
 static inline bool turn_is_led_by(const struct turn *turn, struct host_id self,
                                   const struct leads *leads)
 {
-    bool has_started = host_equal(turn->home, self) && leads->started == turn->epoch;
-    return (has_started && leads->started != 0) || turn_is_resumed_by(turn, self, leads);
+    bool has_started = host_equal(turn->home, self) && turn->epoch != 0 &&
+                       (leads->started == turn->epoch || leads->claimed == turn->epoch);
+    return has_started || turn_is_resumed_by(turn, self, leads);
 }
 
 /* The identity of a request, carried by the log entry it leads to. A request whose identity is in the log or the

@@ -283,13 +283,18 @@ static int decide_stop(struct decision *d)
     return is_home && rq->home != 0 && rq->epoch == meta->epoch + 1 ? 0 : -EREMOTE;
 }
 
-/* By the successor with what it was offered, or by the home that had stopped with more than it offered. */
+/* By the successor with what it was offered, by the home that had stopped with more than it offered, or by anybody with a
+ * new term. */
 static int decide_start(struct decision *d)
 {
     const struct tree_meta *meta = &d->tree->meta;
     const struct request *rq = d->request;
     struct host_id by = rq->identity.host;
-    if (host_equal(meta->successor, NO_HOST) || rq->home != by.n)
+    if (rq->home != by.n)
+        return -EREMOTE;
+    if (term_of(rq->epoch) > term_of(meta->epoch))
+        return 0;
+    if (host_equal(meta->successor, NO_HOST))
         return -EREMOTE;
     if (host_equal(meta->successor, by))
         return rq->epoch == meta->epoch + 1 ? 0 : -EREMOTE;

@@ -41,8 +41,8 @@ struct volume {
     struct source *source;
     struct volume_survivors *survivors; /* or NULL */
     uint64_t session;
-    atomic_uint_least64_t started, resumed; /* as its file `leads` has it */
-    bool is_open;                           /* volume_open has succeeded */
+    atomic_uint_least64_t started, resumed, claimed; /* as its file `leads` has it */
+    bool is_open;                                    /* volume_open has succeeded */
     bool
         is_new_boot; /* the machine was restarted since it was last open: what was not synced may be gone */
     struct tree *tree;

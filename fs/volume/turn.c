@@ -9,17 +9,18 @@
 
 #define LEADS "leads"
 
-#define LEADS_BYTES 48 /* two numbers of up to 20 digits */
+#define LEADS_BYTES 72 /* three numbers of up to 20 digits */
 
 int leads_write(int dirfd, const struct leads *leads)
 {
     char text[LEADS_BYTES];
-    int n =
-        snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 "\n", leads->started, leads->resumed);
+    int n = snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", leads->started,
+                     leads->resumed, leads->claimed);
     return directory_write_file(dirfd, LEADS, text, (size_t)n);
 }
 
-/* A volume that was made here has no such file until its home has moved; one that was installed has. */
+/* A volume that was made here has no such file until its home has moved; one that was installed has. Older ones do not say
+ * what was claimed. */
 static int read_leads(int dirfd, struct leads *ret_leads)
 {
     char text[LEADS_BYTES];
@@ -27,14 +28,16 @@ static int read_leads(int dirfd, struct leads *ret_leads)
     int error = volume_read_small(dirfd, LEADS, text, sizeof text);
     if (error < 0)
         return error == -ENOENT ? 0 : error;
-    int n = sscanf(text, "%" SCNu64 " %" SCNu64, &ret_leads->started, &ret_leads->resumed);
-    return n == 2 ? 0 : -EBADMSG;
+    int n = sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64, &ret_leads->started,
+                   &ret_leads->resumed, &ret_leads->claimed);
+    return n >= 2 ? 0 : -EBADMSG;
 }
 
 static void set_leads(struct volume *volume, const struct leads *leads)
 {
     atomic_store(&volume->started, leads->started);
     atomic_store(&volume->resumed, leads->resumed);
+    atomic_store(&volume->claimed, leads->claimed);
 }
 
 int leads_load(struct volume *volume)
@@ -67,7 +70,11 @@ int64_t volume_born_ns(struct volume *volume)
 
 struct leads volume_leads(struct volume *volume)
 {
-    return (struct leads){atomic_load(&volume->started), atomic_load(&volume->resumed)};
+    return (struct leads){
+        .started = atomic_load(&volume->started),
+        .resumed = atomic_load(&volume->resumed),
+        .claimed = atomic_load(&volume->claimed),
+    };
 }
 
 bool volume_orders(struct volume *volume)
@@ -105,13 +112,30 @@ int volume_stop(struct volume *volume, struct host_id successor, uint64_t *ret_i
     return log_turn(volume, &stop, ret_index);
 }
 
+/* Until the log has the start this host stays what it was, whatever it has recorded. */
+static struct leads leads_to_start(struct volume *volume, uint64_t epoch)
+{
+    struct turn turn = volume_turn(volume);
+    struct leads leads = volume_leads(volume);
+    if (term_of(epoch) != term_of(turn.epoch)) {
+        leads.claimed = epoch;
+        return leads;
+    }
+    leads.started = epoch;
+    if (!host_equal(turn.successor, volume->self))
+        leads.resumed = epoch;
+    return leads;
+}
+
 int volume_start(struct volume *volume, uint64_t epoch, uint64_t *ret_index)
 {
     struct request start = {.kind = REQUEST_START, .home = volume->self.n, .epoch = epoch};
-    struct leads leads = volume_leads(volume);
-    leads.started = epoch;
-    if (!host_equal(volume_turn(volume).successor, volume->self))
-        leads.resumed = epoch;
+    struct leads leads = leads_to_start(volume, epoch);
     int error = record_leads(volume, &leads);
     return error < 0 ? error : log_turn(volume, &start, ret_index);
+}
+
+int volume_yield(struct volume *volume)
+{
+    return record_leads(volume, &(struct leads){0});
 }

@@ -103,9 +103,12 @@ MUST_USE int volume_execute(struct volume *volume, const struct request *request
 
 /* The home moves. Both log one entry, not yet durable, and return its index.
  * Stop: from here on this host decides nothing. -EREMOTE: it is not the home.
- * Start: from here on this host decides, in epoch. -EREMOTE: not what the log offers it. */
+ * Start: from here on this host decides, in epoch: of what the log offers it, or of a term after the log's, in place of a
+ * home that is lost. -EREMOTE: neither. */
 MUST_USE int volume_stop(struct volume *volume, struct host_id successor, uint64_t *ret_index);
 MUST_USE int volume_start(struct volume *volume, uint64_t epoch, uint64_t *ret_index);
+/* Another host has begun a term: this one is not the home, whatever its log says. Durable. */
+MUST_USE int volume_yield(struct volume *volume);
 
 /* A replica: entries from the home, in order. Appends, applies, tells the watcher. -EINVAL: a gap. */
 MUST_USE int volume_follow(struct volume *volume, struct span entries, uint64_t *ret_applied);

@@ -24,6 +24,17 @@ static bool holds(const struct host *host, const struct message *join)
     return join->index == 0 || (join->index <= host->n && host->log[join->index].stamp == join->id);
 }
 
+/* Of the samples that came with the JOIN. */
+static uint64_t last_shared(const struct host *host, const struct host *asker, uint64_t last,
+                            uint64_t first)
+{
+    uint64_t index;
+    for (unsigned n = 0; (index = core_sample(last, 1, n)) != 0; n++)
+        if (index >= first && index <= host->n && host->log[index].stamp == asker->log[index].stamp)
+            return index;
+    return 0;
+}
+
 static void on_join(int h, int link, const struct message *join)
 {
     struct host *host = &sim.host[h];
@@ -37,10 +48,14 @@ static void on_join(int h, int link, const struct message *join)
         refuse(h, link, join, r);
         return;
     }
-    bool fits = holds(host, join) && !one_in(12); /* else the log here begins later */
+    bool is_trimmed = one_in(12); /* the log here begins later */
+    bool fits = holds(host, join) && !is_trimmed;
+    uint64_t first = is_trimmed ? 1 + chance(host->n + 1) : 1;
     uint64_t have = fits ? join->index : host->n;
     struct message reply = {
         .type = JOIN_REPLY, .epoch = host->turn.epoch, .index = have, .seen = host->n};
+    reply.first = first;
+    reply.shared = last_shared(host, &sim.host[asker], join->index, first);
     if (!fits) {
         host->synced = host->n; /* a checkpoint is behind no log that could still be lost */
         reply.is_install = true;
@@ -230,6 +245,7 @@ static void start_synced(int h, uint64_t index)
 {
     struct host *host = &sim.host[h];
     host->synced = MAX(host->synced, MIN(index, host->n));
+    check_claimed(h);
     if (!BROKEN(start_not_durable))
         core_started(&host->core, index, &host->turn, local_ns(h));
     sim.directory = h;
@@ -237,10 +253,11 @@ static void start_synced(int h, uint64_t index)
     host_work(h);
 }
 
-static void start(int h, uint64_t turn)
+void host_start(int h, uint64_t turn)
 {
     struct host *host = &sim.host[h];
-    host->leads.started = turn;
+    if (term_of(turn) == term_of(host->turn.epoch))
+        host->leads.started = turn;
     host->home_file = h;
     host->is_joining = false;
     uint64_t index = host_append(h, START, sim.next_id++, h, turn);
@@ -255,7 +272,7 @@ static void resume_recorded(int h, uint64_t turn)
 {
     sim.host[h].leads.resumed = turn;
     sim.n_resumed++;
-    start(h, turn);
+    host_start(h, turn);
     if (!one_in(4))
         return;
     host_kill(h, false); /* the record is durable, the start is not */
@@ -273,7 +290,7 @@ static void table_saved(int h, uint64_t turn)
     struct host *host = &sim.host[h];
     for (size_t i = 0; i < host->core.followers.n; i++)
         host->members[host_of(host->core.followers.all[i].host)] = true;
-    start(h, turn);
+    host_start(h, turn);
 }
 
 static void on_offer(int h, int link, const struct message *m)
@@ -341,6 +358,13 @@ static void install(int h, int link, const struct message *m)
 {
     struct host *host = &sim.host[h];
     trace("h%d installs a checkpoint at %llu", h, (unsigned long long)m->index);
+    const struct comparison comparison = {.epoch = host->turn.epoch,
+                                          .last = host->n,
+                                          .home_epoch = m->epoch,
+                                          .home_first = m->first,
+                                          .shared = m->shared};
+    check_put_aside(h, core_diverges_at(&comparison));
+    check_replaced(h, sim.link[link].snapshot, m->index);
     memcpy(host->log, sim.link[link].snapshot, (m->index + 1) * sizeof(struct entry));
     host->n = host->synced = m->index;
     host->leads = (struct leads){0};
@@ -538,6 +562,9 @@ void host_receive(int h, int link, const struct message *m)
     case REFUSED:
         on_refused(h, link, m);
         break;
+    case NEWS:
+        host_on_news(h, link, m);
+        break;
     }
 }
 
@@ -550,6 +577,8 @@ void host_work(int h)
         clients_ask_kernel(h);
         return;
     }
+    check_home(h);
+    host_yield(h);
     struct host_id successor = core_earned(&host->core, local_ns(h));
     if (!host_equal(successor, NO_HOST))
         stop(h, successor);

@@ -10,20 +10,25 @@ static void put_link(void *link)
 
 /* ---- the log ---- */
 
-static void note_turn(struct turn *turn, const struct entry *entry)
+static void note_turn(struct host *host, const struct entry *entry, uint64_t index)
 {
+    struct turn *turn = &host->turn;
     if (entry->kind == STOP)
         turn->successor = id_of(entry->host);
-    else if (entry->kind == START)
-        *turn = (struct turn){.epoch = entry->turn, .home = id_of(entry->host)};
+    if (entry->kind != START)
+        return;
+    if (turn->epoch != 0 && term_of(entry->turn) > term_of(turn->epoch))
+        host->claim = (struct claim){entry->turn, index};
+    *turn = (struct turn){.epoch = entry->turn, .home = id_of(entry->host)};
 }
 
 static void look_at_log(struct host *host)
 {
     host->turn = (struct turn){
         .home = host->home_file == (int)(host - sim.host) ? NO_HOST : id_of(host->home_file)};
+    host->claim = (struct claim){0};
     for (uint64_t i = 1; i <= host->n; i++)
-        note_turn(&host->turn, &host->log[i]);
+        note_turn(host, &host->log[i], i);
 }
 
 void host_log(int h, const struct entry *entry)
@@ -31,7 +36,7 @@ void host_log(int h, const struct entry *entry)
     struct host *host = &sim.host[h];
     CHECK(host->n + 1 < LOG_MAX);
     host->log[++host->n] = *entry;
-    note_turn(&host->turn, entry);
+    note_turn(host, entry, host->n);
 }
 
 uint64_t host_append(int h, enum entry_kind kind, uint64_t id, int about, uint64_t turn)
@@ -81,6 +86,7 @@ void host_boot(int h)
         restore_members(h);
     }
     if (core_is_home(&host->core)) {
+        check_claimed(h);
         check_serving(h);
         sim.directory = h;
     }
@@ -88,6 +94,7 @@ void host_boot(int h)
           (unsigned long long)host->turn.epoch, host_of(host->turn.home),
           host_of(host->turn.successor));
     after(between(1, 500) * NS_PER_MS, h, host_renew_timer, 0);
+    after(between(1, 100) * NS_PER_MS, h, host_herald, 0);
     host_work(h);
 }
 

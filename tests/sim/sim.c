@@ -75,10 +75,27 @@ static void detach(void)
 {
     int h = (int)chance(HOSTS);
     const struct host *host = &sim.host[h];
-    bool is_needed = core_is_home(&host->core) || core_has_stopped(&host->core) ||
-                     host->core.is_taking_over || host_equal(host->turn.successor, id_of(h));
+    bool is_needed = !check_is_current(h) || core_is_home(&host->core) ||
+                     core_has_stopped(&host->core) || host->core.is_taking_over ||
+                     host_equal(host->turn.successor, id_of(h));
     if (host->is_up && !is_needed && one_in(3))
         host_wipe(h);
+}
+
+/* The home goes away, for so long that somebody is told to take its place; or an operator believes so. */
+static void operate(void)
+{
+    int h = (int)chance(HOSTS);
+    for (int i = 0; i < HOSTS; i++)
+        if (one_in(2) && sim.host[i].is_up && core_is_home(&sim.host[i].core))
+            h = i;
+    if (one_in(2) && sim.host[h].is_up) {
+        host_kill(h, one_in(2));
+        host_boot_later(h, between(1, 15000) * NS_PER_MS);
+    }
+    for (int i = 0; i < HOSTS; i++)
+        if (i != h && one_in(2))
+            host_claim(i);
 }
 
 static void break_any(void)
@@ -104,7 +121,7 @@ static void disturb(int host, uint64_t argument)
     (void)host, (void)argument;
     if (sim.now_ns > FAULTS_NS)
         return;
-    switch (chance(11)) {
+    switch (chance(12)) {
     case 0:
     case 1:
         cut();
@@ -125,6 +142,9 @@ static void disturb(int host, uint64_t argument)
         break;
     case 8:
         stop_in_order(-1, 0);
+        break;
+    case 9:
+        operate();
         break;
     default:
         break_any();
@@ -239,7 +259,7 @@ static bool holds_the_same(const struct host *a, const struct host *b)
     return is_same;
 }
 
-static void check_end(void)
+static void check_all(void)
 {
     int home = -1;
     for (int i = 0; i < HOSTS; i++)
@@ -252,7 +272,7 @@ static void check_end(void)
             wrong("h%d (%llu entries) and h%d (%llu) do not hold the same in the end", i,
                   (unsigned long long)sim.host[i].n, home, (unsigned long long)sim.host[home].n);
     if (home >= 0)
-        check_serving(home);
+        check_end(home);
 }
 
 /* True: nothing was wrong. */
@@ -262,7 +282,7 @@ static bool run(uint64_t seed)
     while (!sim.failure && sim.now_ns < END_NS && step())
         continue;
     if (!sim.failure)
-        check_end();
+        check_all();
     return !sim.failure;
 }
 
@@ -270,6 +290,7 @@ static bool run(uint64_t seed)
 
 struct totals {
     uint64_t n_answered, n_failed, n_reads, n_handovers, n_crashes, n_installs, n_resumed;
+    uint64_t n_claims, n_yielded, n_put_aside;
 };
 
 static void add_up(struct totals *t)
@@ -281,6 +302,9 @@ static void add_up(struct totals *t)
     t->n_crashes += sim.n_crashes;
     t->n_installs += sim.n_installs;
     t->n_resumed += sim.n_resumed;
+    t->n_claims += sim.n_claims;
+    t->n_yielded += sim.n_yielded;
+    t->n_put_aside += sim.n_put_aside;
 }
 
 static int run_many(uint64_t first, uint64_t n)
@@ -295,13 +319,18 @@ static int run_many(uint64_t first, uint64_t n)
         }
         add_up(&t);
     }
-    printf("%llu schedules from seed %llu: answered %llu, failed in time %llu, read %llu, "
-           "hand-overs %llu, resumed %llu, crashes %llu, checkpoints %llu\n",
-           (unsigned long long)n, (unsigned long long)first, (unsigned long long)t.n_answered,
-           (unsigned long long)t.n_failed, (unsigned long long)t.n_reads,
-           (unsigned long long)t.n_handovers, (unsigned long long)t.n_resumed,
-           (unsigned long long)t.n_crashes, (unsigned long long)t.n_installs);
-    return t.n_answered == 0 || t.n_handovers == 0 || t.n_resumed == 0 || t.n_crashes == 0;
+    printf(
+        "%llu schedules from seed %llu: answered %llu, failed in time %llu, read %llu, "
+        "hand-overs %llu, resumed %llu, crashes %llu, checkpoints %llu, taken %llu, yielded %llu, "
+        "entries put aside %llu\n",
+        (unsigned long long)n, (unsigned long long)first, (unsigned long long)t.n_answered,
+        (unsigned long long)t.n_failed, (unsigned long long)t.n_reads,
+        (unsigned long long)t.n_handovers, (unsigned long long)t.n_resumed,
+        (unsigned long long)t.n_crashes, (unsigned long long)t.n_installs,
+        (unsigned long long)t.n_claims, (unsigned long long)t.n_yielded,
+        (unsigned long long)t.n_put_aside);
+    return t.n_answered == 0 || t.n_handovers == 0 || t.n_resumed == 0 || t.n_crashes == 0 ||
+           t.n_claims == 0 || t.n_yielded == 0 || t.n_put_aside == 0;
 }
 
 static int break_core(enum core_fault fault, uint64_t n)

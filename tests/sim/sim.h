@@ -5,6 +5,7 @@
  *     sim.c      one schedule: clients, faults, the end; the command line
  *     world.c    events, clocks, links between hosts
  *     host.c     what daemon/replica does on a real host: joins, pushes, applies, renews, hands over
+ *     claims.c   what it does when the home is lost
  *     client.c   what callers want, and when it is answered
  *     check.c    what must be true at each step
  */
@@ -39,6 +40,11 @@ struct entry {
     uint8_t kind, host; /* CHANGE: who asked. STOP: successor. START: home */
 };
 
+/* Where a log says that its last term began. */
+struct claim {
+    uint64_t epoch, index;
+};
+
 enum message_type {
     JOIN = 1,
     JOIN_REPLY,
@@ -52,7 +58,8 @@ enum message_type {
     FORWARD,
     OUTCOME,
     OFFER,
-    REFUSED
+    REFUSED,
+    NEWS
 };
 
 struct message {
@@ -60,7 +67,8 @@ struct message {
     uint64_t epoch, index, id, seen;
     int64_t sent_ns, lease_ns; /* sent_ns: of the asker's clock, given back in the answer */
     int error, home;           /* REFUSED: who is the home, as far as the refuser knows, or -1 */
-    bool is_durable, is_install;
+    bool is_durable, is_install, is_answer;
+    uint64_t shared, first; /* JOIN_REPLY */
     unsigned n;
     struct entry entries[BATCH];
     struct {
@@ -126,8 +134,10 @@ struct host {
     int64_t asleep_ns; /* until then its daemon is stopped and its kernel goes on */
 
     /* on disk */
-    struct entry *log;  /* log[1..n] */
-    struct turn turn;   /* what it says at its end */
+    struct entry *log; /* log[1..n] */
+    struct turn turn;  /* what it says at its end */
+    struct claim claim;
+    int64_t claimed_ns; /* simulated time: when it was told to take the home */
     uint64_t n, synced; /* the rest is in the page cache: it survives the daemon, not the power */
     bool members[HOSTS];
     struct leads leads;
@@ -155,13 +165,14 @@ struct sim {
     struct link link[LINKS];
     bool cut[HOSTS][HOSTS];
     struct client client[CLIENTS];
-    uint64_t next_id;
+    uint64_t next_id, n_drawn;
     int busy;            /* the host whose clients do the work at present, or -1: all */
     const char *failure; /* what was wrong, or NULL */
     char text[256];
     int directory; /* who announced last that it is the home */
     /* statistics */
-    uint64_t n_answered, n_failed, n_handovers, n_crashes, n_reads, n_installs, n_resumed;
+    uint64_t n_answered, n_failed, n_handovers, n_crashes, n_reads, n_installs, n_resumed, n_claims,
+        n_yielded, n_put_aside;
 };
 
 extern struct sim sim;
@@ -196,6 +207,7 @@ void host_receive(int host, int link, const struct message *message);
 void host_link_ended(int host, int link);
 void host_work(int host);
 void host_hand_over(int host);
+void host_claim(int host); /* an operator says so */
 uint64_t host_append(int host, enum entry_kind kind, uint64_t id, int about, uint64_t turn);
 
 /* ---- client.c ---- */
@@ -213,6 +225,15 @@ void check_append(int host, const struct entry *entry, uint64_t index);
 void check_answered(int host, uint64_t id, uint64_t index, bool is_durable);
 void check_read(int host, uint64_t seen_index, uint64_t answered_index, uint64_t answered_id,
                 const char *how);
-void check_serving(int host); /* a host begins to serve as home */
+void check_serving(int host);  /* a host begins to serve as home */
+void check_home(int host);     /* now and then */
+void check_claiming(int host); /* it is about to begin a term */
+void check_claimed(
+    int host); /* the beginning of a term is durable, or is what a home started with */
+/* The entries of its log from there on, which another log is to replace, are put aside. */
+void check_put_aside(int host, uint64_t from);
+void check_replaced(int host, const struct entry *by, uint64_t n);
+bool check_is_current(int host); /* it knows of the last claim */
+void check_end(int home);
 void check_power_cut(int host);
 uint64_t newest_answered(uint64_t *ret_id);

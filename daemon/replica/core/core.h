@@ -32,6 +32,8 @@ struct core {
     bool is_taking_over; /* between an accepted offer and a durable start */
     bool has_successor_left;
     struct work work;
+    uint64_t newer;   /* an epoch in which another host orders, so they say; 0: none */
+    bool has_yielded; /* what was not answered by then is not */
 
     /* the replica's side */
     void *link; /* to the home, or NULL */
@@ -44,7 +46,11 @@ struct core {
     int64_t member_since_ns; /* when the last promotion was answered */
     int64_t lease_until_ns;  /* counted from sending the renewal */
     uint64_t home_index;     /* last known of the home */
-    uint64_t answer_from;    /* nothing is answered before this is applied */
+    int64_t
+        heard_ns; /* when the home last answered over this link; 0: it has only just let this host join */
+    uint64_t answer_from; /* nothing is answered before this is applied */
+    int64_t
+        claim_at_ns; /* when this host may take the place of a lost home; 0: it does not want to */
 };
 
 void core_init(struct core *c, struct host_id self, void (*put_link)(void *link));
@@ -159,7 +165,39 @@ int64_t core_own_lease_left(const struct core *c, int64_t now_ns);
 MUST_USE int core_take_over(struct core *c, const void *link, uint64_t epoch, uint64_t stop_index);
 /* The successor has left, and will not start. This host goes on, with a turn higher than the one it offered. Once that
  * is decided, and recorded on its disk, it offers that turn to nobody again; so a crash meanwhile leads here, too. */
+void core_forget_followers(struct core *c); /* a new table begins */
 MUST_USE bool core_must_resume(const struct core *c);
 MUST_USE bool core_resume(struct core *c); /* False: it need not */
 /* START is logged and durable at index; or it could not be (0). */
 void core_started(struct core *c, uint64_t index, const struct turn *turn, int64_t now_ns);
+
+/* ---- claim.c ---- */
+
+/* The home is lost, and this host is to take its place: once nobody can have a lease from it any more, and unless it is
+ * back by then. A link over which it was silent for a whole lease is left. -EALREADY: this host is the home; -EBUSY: it
+ * follows the home, or is about to be it. */
+MUST_USE int core_claim(struct core *c, int64_t now_ns);
+/* 0: core_begin_term; -EAGAIN: not yet; -ECANCELED: the home is back. */
+MUST_USE int core_claim_is_due(const struct core *c, int64_t now_ns);
+void core_end_claim(struct core *c);
+/* The epoch that this host is to start; core_started ends it. */
+MUST_USE uint64_t core_begin_term(struct core *c, uint16_t drawn);
+
+/* Somebody says that home orders in that epoch. True: a link was left. */
+bool core_hear(struct core *c, uint64_t epoch, struct host_id home);
+/* This host has been the home, and another has taken its place. */
+MUST_USE bool core_must_yield(const struct core *c);
+MUST_USE bool
+core_yield(struct core *c); /* False: it need not. Nothing is answered until core_yielded */
+void core_yielded(struct core *c, bool is_recorded); /* on its disk; else it tries again */
+
+/* A replica's log that is to be replaced, and what its home says of it. */
+struct comparison {
+    uint64_t epoch, last; /* of the replica's log */
+    uint64_t home_epoch, home_first;
+    uint64_t shared; /* the last of the samples that the home's log holds, too; 0: none */
+};
+/* The entry of the n-th sample of a log: its last, and ever further back. 0: there are no more. */
+uint64_t core_sample(uint64_t last, uint64_t first, unsigned n);
+/* From where on the replica's log is not part of its home's, or perhaps not. NO_FENCE: it is. */
+uint64_t core_diverges_at(const struct comparison *comparison);

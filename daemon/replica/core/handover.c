@@ -63,9 +63,9 @@ void core_synced(struct core *c, uint64_t index)
 bool core_offer_is_due(const struct core *c)
 {
     const struct follower *successor = followers_find(&c->followers, c->turn.successor);
-    return core_has_stopped(c) && !c->is_taking_over && !core_must_resume(c) &&
-           c->fence == NO_FENCE && successor && successor->link && successor->acked >= c->last &&
-           successor->handed != successor->link;
+    return core_has_stopped(c) && !c->is_taking_over && c->claim_at_ns == 0 &&
+           !core_must_resume(c) && c->fence == NO_FENCE && successor && successor->link &&
+           successor->acked >= c->last && successor->handed != successor->link;
 }
 
 struct follower *core_next_offer(struct core *c)
@@ -93,7 +93,7 @@ int64_t core_own_lease_left(const struct core *c, int64_t now_ns)
 
 /* The old table goes: what was decided under it, and is waited for still, waits for the members of the new one, who
  * are the same and later ones. */
-static void forget_followers(struct core *c)
+void core_forget_followers(struct core *c)
 {
     for (size_t i = c->followers.n; i-- > 0;)
         if (c->followers.all[i].link)
@@ -109,8 +109,9 @@ int core_take_over(struct core *c, const void *link, uint64_t epoch, uint64_t st
     bool is_current = c->link == link && c->is_joined && c->applied == stop_index;
     if (c->is_taking_over || !is_offered || !is_current)
         return -ESTALE;
-    forget_followers(c);
+    core_forget_followers(c);
     c->is_taking_over = true;
+    c->has_yielded = false;
     return 0;
 }
 
@@ -138,11 +139,12 @@ void core_started(struct core *c, uint64_t index, const struct turn *turn, int64
     c->fence = NO_FENCE;
     if (index == 0)
         return;
-    c->leads.started = turn->epoch;
+    c->leads.started = turn->epoch; /* or, what says the same here, claimed */
     c->turn = *turn;
     c->last = c->applied = MAX(c->last, index);
     c->is_member = false;
     c->hint = NO_HOST;
+    c->claim_at_ns = 0;
     if (c->link)
         c->put_link(TAKE(c->link));
     c->is_joined = false;

@@ -108,7 +108,7 @@ bool core_settled(const struct core *c, uint64_t index, int64_t now_ns, int64_t 
     *ret_until_ns = INT64_MAX;
     if (BROKEN(answer_before_ack))
         return true;
-    if ((c->is_taking_over && !BROKEN(start_not_durable)) || index >= c->fence)
+    if ((c->is_taking_over && !BROKEN(start_not_durable)) || index >= c->fence || c->has_yielded)
         return false;
     return followers_settled(&c->followers, index, now_ns, ret_until_ns);
 }

@@ -21,7 +21,9 @@ struct host_id core_home_to_join(const struct core *c)
         return NO_HOST;
     if (!host_equal(c->hint, NO_HOST))
         return c->hint;
-    return host_equal(c->turn.successor, NO_HOST) ? c->turn.home : home_while_offered(c);
+    struct host_id home =
+        host_equal(c->turn.successor, NO_HOST) ? c->turn.home : home_while_offered(c);
+    return host_equal(home, c->self) ? NO_HOST : home; /* it was once, or has yielded */
 }
 
 void core_joining(struct core *c, struct host_id host, void *link)
@@ -38,6 +40,9 @@ bool core_joined(struct core *c, const void *link, uint64_t epoch, uint64_t home
     if (!link || c->link != link || (epoch < c->turn.epoch && !BROKEN(no_fence)))
         return false;
     c->is_joined = true;
+    if (!BROKEN(claims_while_joined))
+        c->claim_at_ns = 0;
+    c->heard_ns = 0;
     c->link_epoch = epoch;
     c->home_index = home_index;
     return true;
@@ -124,6 +129,7 @@ void core_renewed(struct core *c, const void *link, int64_t sent_ns, int64_t now
     if (c->link != link)
         return;
     c->home_index = MAX(c->home_index, home_index);
+    c->heard_ns = now_ns;
     int64_t from = BROKEN(count_from_receiving) ? now_ns : sent_ns;
     if (lease_ns > 0 && c->is_member)
         c->lease_until_ns = MAX(c->lease_until_ns, from + lease_ns);

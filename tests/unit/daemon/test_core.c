@@ -260,3 +260,95 @@ Test(core, inherited_lease)
     cr_assert(eq(i64, until, T0 + LEASE_NS + LEASE_MARGIN_NS));
     cr_assert(core_settled(&core, 11, until, &until));
 }
+
+/* ---- a lost home ---- */
+
+#define WAIT_NS (LEASE_NS + LEASE_MARGIN_NS)
+
+static void follow_b(void)
+{
+    core_done(&core);
+    open_core(b, NO_HOST, (struct leads){0});
+    core_joining(&core, b, &link_to_b);
+    cr_assert(core_joined(&core, &link_to_b, EPOCH, 10));
+}
+
+/* While the home answers nobody takes its place; once it was silent for a lease somebody may, a lease later. */
+Test(core, claims_when_the_home_is_silent)
+{
+    follow_b();
+    cr_assert(eq(int, core_claim(&core, T0), -EBUSY));
+    core_renewed(&core, &link_to_b, T0, T0, 0, 10);
+    cr_assert(eq(int, core_claim(&core, T0 + LEASE_NS - 1), -EBUSY));
+    cr_assert(eq(int, core_claim(&core, T0 + LEASE_NS), 0));
+    cr_assert(not(core.is_joined));
+    cr_assert(eq(int, core_claim_is_due(&core, T0 + LEASE_NS + WAIT_NS - 1), -EAGAIN));
+    cr_assert(eq(int, core_claim_is_due(&core, T0 + LEASE_NS + WAIT_NS), 0));
+    uint64_t epoch = core_begin_term(&core, 7);
+    cr_assert(eq(u64, epoch, (1ULL << 16 | 7) << 32 | 1));
+    const struct turn turn = {.epoch = epoch, .home = a};
+    core_appended(&core, 11);
+    cr_assert(not(core_is_home(&core)));
+    core_started(&core, 11, &turn, T0 + LEASE_NS + WAIT_NS);
+    cr_assert(core_is_home(&core));
+}
+
+Test(core, claim_ends_when_the_home_is_back)
+{
+    core_done(&core);
+    open_core(b, NO_HOST, (struct leads){0});
+    cr_assert(eq(int, core_claim(&core, T0), 0));
+    core_joining(&core, b, &link_to_b);
+    cr_assert(core_joined(&core, &link_to_b, EPOCH, 10));
+    cr_assert(eq(int, core_claim_is_due(&core, T0 + WAIT_NS), -ECANCELED));
+}
+
+/* What was not answered when a home yields is not; nobody may join at it, and it joins at the other. */
+Test(core, home_yields_to_a_newer_term)
+{
+    join_as_member();
+    core_appended(&core, 11);
+    cr_assert(not(core_hear(&core, EPOCH, b)));
+    cr_assert(not(core_must_yield(&core)));
+    cr_assert(not(core_hear(&core, epoch_of_next_term(EPOCH, 0), b)));
+    cr_assert(core_must_yield(&core) && core_yield(&core));
+    cr_assert(not(core_yield(&core)));
+    core_yielded(&core, true);
+    cr_assert(not(core_is_home(&core)));
+    cr_assert(not(is_settled(11, T0 + 2 * WAIT_NS)));
+    cr_assert(eq(int, core_may_join(&core, EPOCH), -EREMOTE));
+    cr_assert(eq(u64, core_home_to_join(&core).n, b.n));
+}
+
+/* It was not recorded: it is the home still, and tries again. */
+Test(core, yielding_that_failed)
+{
+    (void)core_hear(&core, epoch_of_next_term(EPOCH, 0), b);
+    cr_assert(core_yield(&core));
+    core_yielded(&core, false);
+    cr_assert(core_is_home(&core) && core_must_yield(&core));
+}
+
+Test(core, samples_reach_back_ever_further)
+{
+    static const uint64_t wanted[] = {100, 99, 98, 96, 92, 84, 0};
+    for (unsigned n = 0; n < N_ELEMENTS(wanted); n++)
+        cr_assert(eq(u64, core_sample(100, 70, n), wanted[n]));
+    cr_assert(eq(u64, core_sample(0, 1, 0), 0));
+    cr_assert(eq(u64, core_sample(100, 1, 90), 0));
+}
+
+Test(core, where_logs_diverge)
+{
+    struct comparison c = {
+        .epoch = EPOCH, .last = 20, .home_epoch = EPOCH + 3, .home_first = 1, .shared = 20};
+    cr_assert(eq(u64, core_diverges_at(&c), NO_FENCE));
+    c.shared = 16;
+    cr_assert(eq(u64, core_diverges_at(&c), 17));
+    c.shared = 0;
+    cr_assert(eq(u64, core_diverges_at(&c), 1));
+    c.home_first = 21; /* far ahead */
+    cr_assert(eq(u64, core_diverges_at(&c), NO_FENCE));
+    c.home_epoch = epoch_of_next_term(EPOCH, 0); /* or on another way */
+    cr_assert(eq(u64, core_diverges_at(&c), 1));
+}

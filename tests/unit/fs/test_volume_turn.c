@@ -149,3 +149,48 @@ Test(volume_turn, damaged_record)
     struct volume *volume = NULL;
     cr_assert_eq(volume_open(&options, &volume), -EBADMSG);
 }
+
+/* Anybody may begin a term, and until the log has it stays what it was; the home of before is none once that is recorded. */
+Test(volume_turn, new_term)
+{
+    uint64_t index, epoch = epoch_of_next_term(FIRST_EPOCH, 5);
+    struct volume *home = create_and_open();
+    struct volume *replica = open_replica(home);
+    make(home, "only-here");
+    cr_assert_eq(volume_start(replica, FIRST_EPOCH + 1, &index), -EREMOTE);
+    start(replica, epoch);
+    cr_assert(volume_is_home(replica));
+    cr_assert_eq(volume_leads(replica).claimed, epoch);
+    cr_assert_eq(execute(replica, "a").error, 0);
+    cr_assert(volume_is_home(home));
+    cr_assert_eq(volume_yield(home), 0);
+    cr_assert(!volume_is_home(home) && !volume_orders(home));
+    cr_assert_eq(execute(home, "b").error, -EREMOTE);
+    volume_free(home);
+    volume_free(replica);
+
+    home = open_as("home", HOME, NULL);
+    replica = open_as("replica", OTHER, NULL);
+    cr_assert(!volume_orders(home) && volume_is_home(replica));
+    volume_free(home);
+    volume_free(replica);
+}
+
+/* The claim is recorded and its start is not: a home that has stopped has stopped still. */
+Test(volume_turn, claim_recorded)
+{
+    struct volume *home = create_and_open();
+    stop(home);
+    volume_free(home);
+    char text[96];
+    (void)snprintf(text, sizeof text, "%llu 0 %llu\n", FIRST_EPOCH,
+                   (unsigned long long)epoch_of_next_term(FIRST_EPOCH, 5));
+    AUTO_CLOSE int dirfd = directory_open(AT_FDCWD, path_of("home"));
+    cr_assert_geq(dirfd, 0);
+    cr_assert_eq(directory_write_file(dirfd, "leads", text, strlen(text)), 0);
+    home = open_as("home", HOME, NULL);
+    cr_assert(volume_orders(home) && !volume_is_home(home));
+    start(home, epoch_of_next_term(FIRST_EPOCH, 6));
+    cr_assert(volume_is_home(home));
+    volume_free(home);
+}
