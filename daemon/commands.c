@@ -11,11 +11,13 @@
 #include "daemon/paths.h"
 #include "daemon/runs.h"
 #include "daemon/transfer/draw.h"
+#include "daemon/volumes/saved.h"
 #include "proto/base/clock.h"
 
 #define VOLUMES_MAX 4096
 #define HOSTS_MAX 1024
 #define DAMAGE_SHOWN 64u
+#define SAVED_SHOWN 256
 #define ATTACH_TIMEOUT_MAX_S 60
 #define VOLUME_MODE 01777 /* actions run as any user */
 
@@ -315,6 +317,53 @@ static int run_volume_remove(void *ctx, const json_t *arguments, struct control_
     return r < 0 ? fail_volume(call, r, "remove", name) : 0;
 }
 
+/* Sentences say what to do; what is at risk is in whiskfs(1). */
+static int fail_taking(struct control_call *call, const char *name, const struct obstacles *o)
+{
+    switch (o->kind) {
+    case OBSTACLE_HOME:
+        return control_fail(call, -EPERM,
+                            "cannot take the home of volume '%s': it answers%s%s: to move it from "
+                            "a host that works use the volume here, or stop that host's daemon",
+                            name, o->host[0] ? ", on host " : "", o->host);
+    case OBSTACLE_NEWER:
+        return control_fail(call, -EPERM,
+                            "cannot take the home of volume '%s' here: host '%s' has changes that "
+                            "this host lacks: do it there",
+                            name, o->host);
+    case OBSTACLE_BACK:
+        return control_fail(call, -EPERM,
+                            "did not take the home of volume '%s': it came back meanwhile", name);
+    default:
+        return control_fail(
+            call, -EPERM,
+            "cannot take the home of volume '%s': %u hosts do not answer, first '%s': if the home "
+            "is among them and still runs, it goes on without this host; what only they have is "
+            "put aside when they are back, not merged. Make sure that they are down, then use "
+            "--force",
+            name, o->n_silent, o->host);
+    }
+}
+
+static int run_volume_take_home(void *ctx, const json_t *arguments, struct control_call *call,
+                                json_t **ret_result)
+{
+    struct host *host = ctx;
+    const char *name;
+    struct obstacles obstacles;
+    int r = take_name(arguments, call, &name);
+    if (r < 0)
+        return r;
+    r = volumes_take_home(host->volumes, name, flag(arguments, "force"), &obstacles);
+    if (r == -EPERM)
+        return fail_taking(call, name, &obstacles);
+    if (r == -EALREADY)
+        return control_fail(call, r, "this host is the home of volume '%s' already", name);
+    if (r == -ENOENT)
+        return control_fail(call, r, "volume '%s' is not attached here", name);
+    return answer_volume(host, call, r, "take the home of", name, ret_result);
+}
+
 static int run_attach(void *ctx, const json_t *arguments, struct control_call *call,
                       json_t **ret_result)
 {
@@ -468,17 +517,32 @@ static json_t *hosts_json(struct host *host)
     return list;
 }
 
+static json_t *saved_json(struct host *host)
+{
+    AUTO_FREE struct saved *all = calloc(SAVED_SHOWN, sizeof *all);
+    json_t *list = json_array();
+    int n = all ? MIN(volumes_saved(host->volumes, all, SAVED_SHOWN), SAVED_SHOWN) : 0;
+    for (int i = 0; i < n; i++)
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:s, s:o, s:I, s:I, s:I}", "name", all[i].name, "volume",
+                            all[i].volume, "path",
+                            json_sprintf("%s/saved/%s", host->config->state, all[i].name),
+                            "entries", (json_int_t)all[i].entries, "files",
+                            (json_int_t)all[i].files, "bytes", (json_int_t)all[i].bytes));
+    return list;
+}
+
 static int run_status(void *ctx, const json_t *arguments, struct control_call *call,
                       json_t **ret_result)
 {
     struct host *host = ctx;
     (void)arguments, (void)call;
     *ret_result =
-        json_pack("{s:s, s:s, s:s, s:b, s:f, s:o}", "host", host->config->name, "address",
+        json_pack("{s:s, s:s, s:s, s:b, s:f, s:o, s:o}", "host", host->config->name, "address",
                   host->config->advertise, "membership", host->config->membership_mode,
                   "membership_connected", host->membership->ops->connected(host->membership),
                   "up_seconds", (double)(clock_mono_ns() - host->started_ns) / (double)NS_PER_S,
-                  "volumes", attached_volumes(host));
+                  "volumes", attached_volumes(host), "saved", saved_json(host));
     return 0;
 }
 
@@ -612,6 +676,7 @@ const struct control_command host_commands[] = {
     {"volume resize", run_volume_resize},
     {"volume set", run_volume_set},
     {"volume rename", run_volume_rename},
+    {"volume take-home", run_volume_take_home},
     {"volume remove", run_volume_remove},
     {"attach", run_attach},
     {"detach", run_detach},

@@ -1,3 +1,4 @@
+#include <stdint.h>
 #include <string.h>
 
 #include "client/cli/cli.h"
@@ -35,6 +36,27 @@ static void print_scrub(const json_t *volume)
     cli_print_damage(volume);
 }
 
+/* An epoch is (term << 32 | turn). */
+static void print_home(const json_t *volume)
+{
+    long long epoch = (long long)cli_number(volume, "epoch");
+    long long lag = (long long)(cli_number(volume, "home_index") - cli_number(volume, "applied"));
+    (void)printf("    term %lld, turn %lld", epoch >> 32, epoch & UINT32_MAX);
+    if (cli_flag(volume, "is_home"))
+        (void)printf(", %lld members, %lld learners", (long long)cli_number(volume, "members"),
+                     (long long)cli_number(volume, "learners"));
+    else
+        (void)printf(", %lld entries behind its home", lag > 0 ? lag : 0);
+    (void)putchar('\n');
+    if (!cli_flag(volume, "is_home") && !cli_flag(volume, "connected"))
+        (void)printf("    NO HOME: nothing can be changed here; if host '%s' is lost for good: "
+                     "whiskfs volume take-home %s\n",
+                     cli_text(volume, "home"), cli_text(volume, "name"));
+    if (cli_flag(volume, "is_home") &&
+        cli_number(volume, "members") + cli_number(volume, "learners") == 0)
+        (void)printf("    AT RISK: no other host has its names and changes\n");
+}
+
 static void print_volume(const json_t *volume)
 {
     char used[32], limit[32];
@@ -51,11 +73,21 @@ static void print_volume(const json_t *volume)
     if (cli_flag(volume, "mounted"))
         (void)printf(", %s",
                      cli_flag(volume, "kept") ? "survives the daemon" : "ENDS WITH THE DAEMON");
-    if (cli_flag(volume, "is_home"))
-        (void)printf(", %lld members, %lld learners", (long long)cli_number(volume, "members"),
-                     (long long)cli_number(volume, "learners"));
     (void)putchar('\n');
+    print_home(volume);
     print_scrub(volume);
+}
+
+static void print_saved(const json_t *saved)
+{
+    size_t i;
+    const json_t *one;
+    char bytes[32];
+    json_array_foreach(saved, i, one)(void) printf(
+        "SAVED of volume '%s', as another home took its place: %lld changes, %lld files, %s: %s\n",
+        cli_text(one, "volume"), (long long)cli_number(one, "entries"),
+        (long long)cli_number(one, "files"), cli_bytes(cli_number(one, "bytes"), bytes),
+        cli_text(one, "path"));
 }
 
 int cmd_status(struct cli *cli, int argc, char **argv)
@@ -77,6 +109,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
     const json_t *volumes = json_object_get(result, "volumes");
     (void)printf("%zu volumes\n", json_array_size(volumes));
     json_array_foreach(volumes, i, volume) print_volume(volume);
+    print_saved(json_object_get(result, "saved"));
     return CLI_OK;
 }
 

@@ -255,6 +255,31 @@ int cmd_volume_rename(struct cli *cli, int argc, char **argv)
     return code;
 }
 
+int cmd_volume_take_home(struct cli *cli, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"force", no_argument, NULL, 'f'},
+        {NULL, 0, NULL, 0},
+    };
+    AUTO(cli_json_free) json_t *result = NULL;
+    bool is_forced = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option != 'f')
+            return cli_usage(cli, "it takes --force");
+        is_forced = true;
+    }
+    if (optind + 1 != argc)
+        return cli_usage(cli, "name one volume");
+    int code = cli_ask(cli,
+                       json_pack("{s:s, s:s, s:b}", "command", "volume take-home", "name",
+                                 argv[optind], "force", is_forced),
+                       NULL, NULL, &result);
+    if (code == CLI_OK && !cli_print_json(cli, result))
+        (void)printf("this host is the home of volume '%s' now\n", argv[optind]);
+    return code;
+}
+
 int cmd_volume_remove(struct cli *cli, int argc, char **argv)
 {
     return cli_end_volume(cli, argc, argv, "removed");

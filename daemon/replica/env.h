@@ -44,6 +44,7 @@ struct replica_status {
     bool is_connected;   /* replicas: joined at the home */
     uint64_t home_index; /* last index known of the home */
     struct turn turn;
+    bool orders; /* is the home, or about to be */
     unsigned n_members, n_learners;
     uint64_t n_forwarded,
         n_handovers; /* changes asked for at the home; homes that this host took over */

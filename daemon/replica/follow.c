@@ -93,19 +93,19 @@ static void ask_around(struct replica *replica, struct host_id silent, const str
 /* A home that offers only a checkpoint cannot bring an open volume up to date: it is attached anew. */
 static bool join_again(struct replica *replica, unsigned n_failures)
 {
-    AUTO_CLOSE int fd = -1;
+    AUTO_CLOSE int fd = -1; /* none: what is open is not replaced */
     struct turn turn;
     struct host_id next = NO_HOST, home = whom_to_join(replica, &turn);
     int r = host_equal(home, NO_HOST) ? -EHOSTUNREACH
                                       : join_at(replica, home, replica->volume,
                                                 clock_mono_ns() + REQUEST_TIMEOUT_NS, &fd, &next);
-    if (r == 0 && fd < 0) {
+    if (r == 0) {
         char name[HOST_NAME_MAX_BYTES + 1];
         replica_host_name(replica, home, name);
         log_info("replica", "joined volume '%s' at host '%s' again", replica->name, name);
         return true;
     }
-    if (r == 0)
+    if (r == -ESTALE)
         replica->env->stale(replica->env->ctx, replica->name);
     else if (!host_equal(next, NO_HOST))
         hint(replica, next);

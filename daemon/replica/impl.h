@@ -3,7 +3,9 @@
  *     replica.c   life, the volume's source, frames to who handles them
  *     serve.c     the home's answers: JOIN, PROMOTE, RENEW, FORWARD …
  *     push.c      the push thread
- *     turn.c      the home moves: STOP, OFFER, START
+ *     turn.c      the home moves: STOP, OFFER, START; or yields
+ *     claim.c     this host takes the place of a lost home
+ *     herald.c    a home asks the others whether it still is
  *     join.c      joining at the home
  *     follow.c    the follow thread
  *     lease.c     the lease thread, promotion, forwarding
@@ -35,10 +37,14 @@ struct replica {
     struct inbox inbox; /* entries that came over core.link */
     bool is_saving;     /* somebody writes the table of members: one at a time */
     bool is_promoting;  /* this host asks to become a member */
+    unsigned n_lease_turns;
+    unsigned
+        n_heralded; /* hosts that were asked whether this one is still the home, since it became that */
     bool is_stopping;
-    uint64_t target;     /* what replica_start waits for */
-    struct host_id told; /* the home that env->moved was told of */
-    int checkpoint_fd;   /* being received, or -1 */
+    uint64_t target;      /* what replica_start waits for */
+    uint64_t diverges_at; /* of the last join: see replica_diverges_at */
+    struct host_id told;  /* the home that env->moved was told of */
+    int checkpoint_fd;    /* being received, or -1 */
     uint64_t checkpoint_got;
     uint64_t n_forwarded, n_handovers;
 };
@@ -76,9 +82,19 @@ MUST_USE int turn_on_offer(struct replica *replica, struct conn *conn, const Whi
 /* The successor has left: this host goes on as the home. */
 void turn_resume(struct replica *replica);
 
+/* Another host has taken this one's place. */
+void turn_yield(struct replica *replica);
+MUST_USE int turn_start(struct replica *replica, uint64_t epoch);
+
+/* ---- herald.c ---- */
+
+/* Asks all others once this host has become the home; then one now and then, of those that do not follow it. */
+void herald_ask(struct replica *replica);
+
 /* ---- join.c ---- */
 
-/* One attempt at one host. -EREMOTE: see *ret_home (NO_HOST: it does not know either). */
+/* One attempt at one host. -ESTALE: what is open here cannot become what the home has. -EREMOTE: see *ret_home (NO_HOST: it
+ * does not know either). */
 MUST_USE int join_at(struct replica *replica, struct host_id home, struct volume *have,
                      int64_t deadline_ns, int *ret_checkpoint_fd, struct host_id *ret_home);
 void join_checkpoint_frame(struct replica *replica, struct conn *conn, const struct frame *frame);

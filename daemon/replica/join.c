@@ -9,25 +9,59 @@
 
 #define ENTRY_CHECKSUM_OFFSET 24 /* fs/log/log.h */
 
-static int last_entry_of(struct volume *volume, Whiskfs__Join *join)
+#define SAMPLES_MAX 64
+#define PEEK_BYTES 4096 /* most entries are smaller */
+
+struct join_request {
+    Whiskfs__Join message;
+    Whiskfs__Sample samples[SAMPLES_MAX], *list[SAMPLES_MAX];
+};
+
+static int checksum_of(struct log *log, uint64_t index, uint8_t *buffer, uint64_t *ret_checksum)
 {
-    struct log *log = volume_log(volume);
-    AUTO_FREE uint8_t *buffer = malloc(ENTRIES_RAW_MAX);
     size_t used;
-    if (!buffer)
-        return -ENOMEM;
-    join->epoch = volume_turn(volume).epoch;
-    join->born_ns = volume_born_ns(volume);
-    int r = log_read(log, log_last(log), buffer, ENTRIES_RAW_MAX, &used);
-    if (r == -ENOENT || r == -ENODATA)
-        return 0; /* an empty log: join with nothing */
+    int r = log_read(log, index, buffer, PEEK_BYTES, &used);
+    if (r == -ENOBUFS)
+        r = log_read(log, index, buffer, ENTRIES_RAW_MAX, &used);
     if (r < 0)
         return r;
     struct reader reader =
         reader_over(buffer + ENTRY_CHECKSUM_OFFSET, used - ENTRY_CHECKSUM_OFFSET);
-    join->have_index = log_last(log);
-    join->have_checksum = get_u64(&reader);
+    *ret_checksum = get_u64(&reader);
     return 0;
+}
+
+static int add_samples(struct log *log, uint8_t *buffer, struct join_request *join)
+{
+    uint64_t index, last = join->message.have_index;
+    for (unsigned n = 1; n < SAMPLES_MAX && (index = core_sample(last, log_first(log), n)) != 0;
+         n++) {
+        Whiskfs__Sample *sample = &join->samples[join->message.n_samples];
+        whiskfs__sample__init(sample);
+        sample->index = index;
+        int r = checksum_of(log, index, buffer, &sample->checksum);
+        if (r < 0)
+            return r == -ENOENT ? 0 : r; /* trimmed meanwhile */
+        join->list[join->message.n_samples++] = sample;
+    }
+    join->message.samples = join->list;
+    return 0;
+}
+
+static int describe_log(struct volume *volume, struct join_request *join)
+{
+    struct log *log = volume_log(volume);
+    AUTO_FREE uint8_t *buffer = malloc(ENTRIES_RAW_MAX);
+    if (!buffer)
+        return -ENOMEM;
+    join->message.epoch = volume_turn(volume).epoch;
+    join->message.born_ns = volume_born_ns(volume);
+    uint64_t last = log_last(log);
+    int r = checksum_of(log, last, buffer, &join->message.have_checksum);
+    if (r == -ENOENT || r == -ENODATA)
+        return 0; /* an empty log: join with nothing */
+    join->message.have_index = last;
+    return r < 0 ? r : add_samples(log, buffer, join);
 }
 
 /* Entries may come right behind the answer: the inbox takes them from the moment the connection is noted. */
@@ -73,14 +107,31 @@ static int call_join(struct replica *replica, struct conn *conn, const Whiskfs__
     return r;
 }
 
-static int take_reply(struct replica *replica, struct conn *conn, int64_t born_ns,
+/* Older homes do not say how far the logs are the same. */
+static uint64_t diverges_at(const Whiskfs__Join *join, const Whiskfs__JoinReply *reply)
+{
+    const struct comparison comparison = {
+        .epoch = join->epoch,
+        .last = join->have_index,
+        .home_epoch = reply->epoch,
+        .home_first = reply->first_index,
+        .shared = reply->shared_index,
+    };
+    bool is_replaced = reply->checkpoint_bytes > 0 && reply->born_ns == join->born_ns;
+    return is_replaced && reply->first_index > 0 ? core_diverges_at(&comparison) : NO_FENCE;
+}
+
+static int take_reply(struct replica *replica, struct conn *conn, const Whiskfs__Join *join,
                       const Whiskfs__JoinReply *reply)
 {
     SCOPED_LOCK(&replica->lock);
-    if (reply->born_ns != born_ns) /* another volume of that name: it replaces this one */
+    if (reply->born_ns != join->born_ns) /* another volume of that name: it replaces this one */
         core_forget(&replica->core);
+    replica->diverges_at = diverges_at(join, reply);
     if (replica->checkpoint_got != reply->checkpoint_bytes)
         return -EIO; /* it came before the answer, on the same connection */
+    if (reply->checkpoint_bytes > 0 && atomic_load(&replica->volume))
+        return -ESTALE; /* what is open does not become that, and must not take what follows it */
     if (!core_joined(&replica->core, conn, reply->epoch, reply->last_index))
         return -ENOTCONN;
     replica->target = reply->last_index;
@@ -104,19 +155,19 @@ static void end(struct replica *replica, struct conn *conn, int error)
 static int join_over(struct replica *replica, struct host_id home, struct conn *conn,
                      struct volume *have, int64_t deadline_ns, int *ret_checkpoint_fd)
 {
-    Whiskfs__Join join = WHISKFS__JOIN__INIT;
+    struct join_request join = {.message = WHISKFS__JOIN__INIT};
     Whiskfs__JoinReply *reply = NULL;
     AUTO_CLOSE int fd = memfd_create("whiskfs-checkpoint", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    join.volume = replica->name;
-    int r = have ? last_entry_of(have, &join) : 0;
+    join.message.volume = replica->name;
+    int r = have ? describe_log(have, &join) : 0;
     if (r < 0)
         return r;
     begin(replica, home, conn, fd);
-    r = call_join(replica, conn, &join, deadline_ns, &reply);
+    r = call_join(replica, conn, &join.message, deadline_ns, &reply);
     if (r == 0)
-        r = take_reply(replica, conn, join.born_ns, reply);
+        r = take_reply(replica, conn, &join.message, reply);
     end(replica, conn, r);
     if (r == 0)
         *ret_checkpoint_fd = reply->checkpoint_bytes > 0 ? TAKE_FD(fd) : -1;

@@ -68,6 +68,8 @@ void *lease_main(void *arg)
             log_warning("replica", "lease on volume '%s' ended: its home is silent", replica->name);
             replica->env->expire(replica->env->ctx, replica->name);
         }
+        replica_tell_home(replica);
+        herald_ask(replica);
     } while (replica_pause(replica, LEASE_RENEW_NS));
     return NULL;
 }

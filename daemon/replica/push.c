@@ -40,7 +40,8 @@ static bool next_push(struct replica *replica, size_t *turn, struct push *ret_pu
 
 static bool has_turn_to_do(const struct replica *replica) REQUIRES(replica->lock)
 {
-    return core_must_resume(&replica->core) || core_offer_is_due(&replica->core) ||
+    return core_must_yield(&replica->core) || core_must_resume(&replica->core) ||
+           core_offer_is_due(&replica->core) ||
            !host_equal(core_earned(&replica->core, clock_mono_ns()), NO_HOST);
 }
 
@@ -121,6 +122,7 @@ void *push_main(void *arg)
             do_push(replica, &push);
             continue;
         }
+        turn_yield(replica);
         turn_resume(replica);
         turn_pass_on(replica);
         turn_offer(replica);

@@ -53,7 +53,7 @@ static int source_settle(struct source *source, uint64_t index, int64_t deadline
         int64_t until, now = clock_mono_ns();
         if (core_settled(&replica->core, index, now, &until))
             return 0;
-        if (replica->is_stopping || now >= deadline_ns)
+        if (replica->is_stopping || replica->core.has_yielded || now >= deadline_ns)
             return -EIO;
         if (!cond_wait_until(&replica->changed, &replica->lock, MIN(until, deadline_ns)))
             continue;
@@ -118,14 +118,25 @@ void replica_unlink(struct replica *replica, struct conn *conn)
     cond_broadcast(&replica->changed);
 }
 
+/* The log of a host that has yielded names it all the same. */
+static struct turn turn_to_show(const struct core *core)
+{
+    struct turn turn = core->turn;
+    bool orders = core_is_home(core) || core_has_stopped(core) || core->is_taking_over;
+    if (host_equal(turn.home, core->self) && !orders)
+        turn.home = core->hint;
+    return turn;
+}
+
 static bool has_moved(struct replica *replica, struct host_id *ret_home)
 {
     SCOPED_LOCK(&replica->lock);
-    const struct turn *turn = &replica->core.turn;
-    *ret_home = turn->home;
-    if (host_equal(turn->home, replica->told) || !host_equal(turn->successor, NO_HOST))
+    const struct turn turn = turn_to_show(&replica->core);
+    *ret_home = turn.home;
+    if (host_equal(turn.home, replica->told) || host_equal(turn.home, NO_HOST) ||
+        !host_equal(turn.successor, NO_HOST))
         return false;
-    replica->told = turn->home;
+    replica->told = turn.home;
     return true;
 }
 
@@ -164,6 +175,23 @@ void replica_conn_closed(struct replica *replica, struct conn *conn)
     replica_unlink(replica, conn);
 }
 
+void replica_hear(struct replica *replica, uint64_t epoch, struct host_id home)
+{
+    SCOPED_LOCK(&replica->lock);
+    struct core *core = &replica->core;
+    if (core_is_home(core) && epoch < core->turn.epoch)
+        replica->told = NO_HOST; /* the other one may have announced itself */
+    if (core_hear(core, epoch, home))
+        inbox_clear(&replica->inbox);
+    cond_broadcast(&replica->changed);
+}
+
+uint64_t replica_diverges_at(struct replica *replica)
+{
+    SCOPED_LOCK(&replica->lock);
+    return replica->diverges_at;
+}
+
 void replica_status(struct replica *replica, struct replica_status *ret_status)
 {
     SCOPED_LOCK(&replica->lock);
@@ -176,7 +204,8 @@ void replica_status(struct replica *replica, struct replica_status *ret_status)
         .has_lease = is_home || (core->is_member && clock_mono_ns() < core->lease_until_ns),
         .is_connected = is_home || core->is_joined,
         .home_index = is_home ? core->last : core->home_index,
-        .turn = core->turn,
+        .turn = turn_to_show(core),
+        .orders = is_home || core->is_taking_over,
         .n_members = is_home ? (unsigned)n_members : 0,
         .n_learners = is_home ? (unsigned)(core->followers.n - n_members) : 0,
         .n_forwarded = replica->n_forwarded,

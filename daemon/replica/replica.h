@@ -26,12 +26,23 @@ struct source *replica_source(struct replica *replica);
  * -EHOSTUNREACH, -ETIMEDOUT. */
 MUST_USE int replica_join(struct replica *replica, struct host_id home, struct volume *have,
                           int64_t deadline_ns, int *ret_checkpoint_fd);
+/* After replica_join with a checkpoint: from this entry on what is here is not in the home's log, or may not be, and is to be
+ * kept for the operator. UINT64_MAX: all is. */
+uint64_t replica_diverges_at(struct replica *replica);
 /* Starts. After replica_join: returns when everything that the home had then is applied here. -ETIMEDOUT. */
 MUST_USE int replica_start(struct replica *replica, struct volume *volume, int64_t deadline_ns);
 /* This host's kernel shows nothing of the volume any more: follows on as a learner, whom nobody waits for. */
 void replica_demote(struct replica *replica);
 void replica_stop(struct replica *replica); /* says LEAVE; no request waits longer */
 void replica_free(struct replica *replica);
+
+/* The home is lost, and this host takes its place: after the longest lease that it can have granted. may_take(ctx), which
+ * asks the other hosts, must say 0 at the end of that, too. -EALREADY: this host is the home; -EBUSY: its home answers;
+ * -ECANCELED: it came back meanwhile; what may_take said. */
+typedef int may_take_f(void *ctx);
+MUST_USE int replica_take_home(struct replica *replica, may_take_f *may_take, void *ctx);
+/* Another host says, or was asked and answers, that home orders the volume in that epoch. */
+void replica_hear(struct replica *replica, uint64_t epoch, struct host_id home);
 
 /* All frames about replication. JOIN, PROMOTE, FORWARD and OFFER may block. */
 void replica_frame(struct replica *replica, struct conn *conn, const struct frame *frame);

@@ -40,6 +40,23 @@ static bool can_tail(struct replica *replica, const Whiskfs__Join *join)
     return holds_entry(replica, join->have_index, join->have_checksum);
 }
 
+static uint64_t shared_with(struct replica *replica, const Whiskfs__Join *join)
+{
+    for (size_t i = 0; i < join->n_samples; i++)
+        if (holds_entry(replica, join->samples[i]->index, join->samples[i]->checksum))
+            return join->samples[i]->index;
+    return 0;
+}
+
+/* What the joiner needs to know to keep what only it has. */
+static void compare_logs(struct replica *replica, const Whiskfs__Join *join,
+                         Whiskfs__JoinReply *reply)
+{
+    bool holds_last = holds_entry(replica, join->have_index, join->have_checksum);
+    reply->first_index = log_first(volume_log(replica->volume));
+    reply->shared_index = holds_last ? join->have_index : shared_with(replica, join);
+}
+
 static int send_checkpoint(struct replica *replica, struct conn *conn, int fd, uint64_t size)
 {
     AUTO_FREE uint8_t *buffer = malloc(CHECKPOINT_RAW_MAX);
@@ -93,6 +110,8 @@ static int answer_join(struct replica *replica, struct conn *conn, const struct 
     reply.checkpoint_index = from_index;
     reply.checkpoint_bytes = checkpoint_bytes;
     reply.last_index = volume_applied(replica->volume);
+    if (checkpoint_bytes > 0)
+        compare_logs(replica, join, &reply);
     answer(conn, frame, FRAME_JOIN_REPLY, &reply.base);
     return 0;
 }

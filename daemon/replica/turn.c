@@ -143,12 +143,14 @@ static void note_started(struct replica *replica, uint64_t index)
     struct turn turn = volume_turn(replica->volume);
     SCOPED_LOCK(&replica->lock);
     core_started(&replica->core, index, &turn, clock_mono_ns());
-    if (index != 0)
+    if (index != 0) {
         replica->n_handovers++;
+        replica->n_heralded = 0;
+    }
     cond_broadcast(&replica->changed);
 }
 
-static int start(struct replica *replica, uint64_t epoch)
+int turn_start(struct replica *replica, uint64_t epoch)
 {
     uint64_t index = 0;
     int r = volume_start(replica->volume, epoch, &index);
@@ -200,7 +202,7 @@ int turn_on_offer(struct replica *replica, struct conn *conn, const Whiskfs__Off
     if (r == 0)
         r = save_inherited(replica);
     if (r == 0)
-        r = start(replica, offer->epoch);
+        r = turn_start(replica, offer->epoch);
     else
         note_started(replica, 0);
     if (r < 0) { /* the offer comes again with the next join */
@@ -223,10 +225,56 @@ void turn_resume(struct replica *replica)
 {
     if (!begin_to_resume(replica))
         return;
-    int r = start(replica, volume_turn(replica->volume).epoch + 2);
+    int r = turn_start(replica, volume_turn(replica->volume).epoch + 2);
     if (r == 0)
         return;
     log_error("replica", "cannot go on as the home of volume '%s': %s: trying again", replica->name,
               strerror(-r));
     (void)replica_pause(replica, RESUME_RETRY_NS);
+}
+
+/* ---- yielding ---- */
+
+static bool begin_to_yield(struct replica *replica, struct host_id *ret_home)
+{
+    SCOPED_LOCK(&replica->lock);
+    if (!core_yield(&replica->core))
+        return false;
+    *ret_home = replica->core.hint;
+    inbox_clear(&replica->inbox);
+    return true;
+}
+
+static void note_yielded(struct replica *replica, struct host_id home, bool is_recorded)
+{
+    SCOPED_LOCK(&replica->lock);
+    core_yielded(&replica->core, is_recorded);
+    if (is_recorded)
+        replica->told = home;
+    cond_broadcast(&replica->changed);
+}
+
+void turn_yield(struct replica *replica)
+{
+    struct host_id home;
+    char name[HOST_NAME_MAX_BYTES + 1];
+    if (!begin_to_yield(replica, &home))
+        return;
+    int r = volume_yield(replica->volume);
+    note_yielded(replica, home, r == 0);
+    if (r < 0) {
+        log_error("replica",
+                  "cannot record that this host is not the home of volume '%s' any more: %s: "
+                  "trying again",
+                  replica->name, strerror(-r));
+        (void)replica_pause(replica, RESUME_RETRY_NS);
+        return;
+    }
+    replica_host_name(replica, home, name);
+    log_warning("replica",
+                "host '%s' has taken the home of volume '%s': what only this host has goes to "
+                "'whiskfs status', saved",
+                name, replica->name);
+    replica->env->expire(replica->env->ctx, replica->name);
+    replica->env->moved(replica->env->ctx, replica->name, home);
 }

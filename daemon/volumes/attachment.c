@@ -10,6 +10,7 @@
 
 #include "daemon/replica/replica.h"
 #include "daemon/transfer/transfer.h"
+#include "daemon/volumes/saved.h"
 #include "daemon/volumes/volumes.h"
 #include "fs/fuse/ledger.h"
 #include "proto/base/clock.h"
@@ -175,6 +176,19 @@ static int install_anew(struct attachment *attachment, int checkpoint, struct vo
     return r == 0 ? install(attachment, checkpoint, volume) : r;
 }
 
+/* What only this host has of a volume that is to be replaced here goes to the operator. */
+static int put_aside(struct attachment *attachment, struct volume *volume)
+{
+    uint64_t from = replica_diverges_at(attachment->replica);
+    const struct saved_options options = {
+        .directory = attachment->options->directories->saved,
+        .volume_name = attachment->name,
+        .volume = volume,
+        .from = from,
+    };
+    return volume && from != UINT64_MAX ? saved_put(&options) : 0;
+}
+
 /* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. Nobody else
  * sees the volume before this is over: it may have to be closed and replaced. A host whose log says that it is the
  * home, or about to be, has nobody to join. */
@@ -191,7 +205,8 @@ static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
         r = replica_join(attachment->replica, attachment->home, volume, deadline_ns, &checkpoint);
     if (r < 0)
         return r;
-    if (!*ret_is_known || checkpoint >= 0)
+    r = put_aside(attachment, volume);
+    if (r == 0 && (!*ret_is_known || checkpoint >= 0))
         r = install_anew(attachment, checkpoint, &volume);
     if (r == 0)
         *ret_volume = TAKE(volume);
@@ -404,6 +419,16 @@ void attachment_frame(struct attachment *attachment, struct conn *conn, const st
     replica_frame(attachment->replica, conn, frame);
 }
 
+void attachment_hear(struct attachment *attachment, uint64_t epoch, struct host_id home)
+{
+    replica_hear(attachment->replica, epoch, home);
+}
+
+int attachment_take_home(struct attachment *attachment, may_take_f *may_take, void *ctx)
+{
+    return replica_take_home(attachment->replica, may_take, ctx);
+}
+
 void attachment_conn_closed(struct attachment *attachment, struct conn *conn)
 {
     replica_conn_closed(attachment->replica, conn);
@@ -463,6 +488,7 @@ void attachment_status(struct attachment *attachment, struct volume_status *ret_
     tree_usage(volume_tree(volume), &ret_status->usage);
     ret_status->is_image = store_image(volume_store(volume)) != NULL;
     ret_status->applied = volume_applied(volume);
+    ret_status->born_ns = volume_born_ns(volume);
     ret_status->durable = log_durable(volume_log(volume));
     ret_status->log_first = log_first(volume_log(volume));
     ret_status->sealed = volume_n_sealed(volume);

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "daemon/mountd/link.h"
-#include "daemon/replica/env.h"
+#include "daemon/replica/replica.h"
 #include "daemon/volumes/directory.h"
 
 struct attachment;
@@ -46,6 +46,9 @@ bool attachment_is_needed(struct attachment *attachment);
 struct volume *attachment_volume(struct attachment *attachment); /* NULL while it is being joined */
 void attachment_frame(struct attachment *attachment, struct conn *conn, const struct frame *frame);
 void attachment_conn_closed(struct attachment *attachment, struct conn *conn);
+/* See replica.h. */
+void attachment_hear(struct attachment *attachment, uint64_t epoch, struct host_id home);
+MUST_USE int attachment_take_home(struct attachment *attachment, may_take_f *may_take, void *ctx);
 void attachment_balance(struct attachment *attachment);
 void attachment_expire(struct attachment *attachment);
 void attachment_replica_status(struct attachment *attachment, struct replica_status *ret_status);

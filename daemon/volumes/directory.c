@@ -17,27 +17,36 @@ static int make_directory(const char *path)
     return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-int volume_directories_open(struct volume_directories *dirs, const char *state, struct host_id self)
+static int make_below(const char *state, const char *name, char **ret_path)
 {
     AUTO_FREE char *path = NULL;
-    int r = make_directory(state);
-    if (r < 0)
-        return r;
-    if (asprintf(&path, "%s/volumes", state) < 0) {
+    if (asprintf(&path, "%s/%s", state, name) < 0) {
         path = NULL;
         return -ENOMEM;
     }
-    r = make_directory(path);
+    int r = make_directory(path);
+    if (r == 0)
+        *ret_path = TAKE(path);
+    return r;
+}
+
+int volume_directories_open(struct volume_directories *dirs, const char *state, struct host_id self)
+{
+    *dirs = (struct volume_directories){.self = self};
+    int r = make_directory(state);
+    if (r == 0)
+        r = make_below(state, "volumes", &dirs->path);
+    if (r == 0)
+        r = make_below(state, "saved", &dirs->saved);
     if (r < 0)
-        return r;
-    *dirs = (struct volume_directories){.path = TAKE(path), .self = self};
-    return 0;
+        volume_directories_close(dirs);
+    return r;
 }
 
 void volume_directories_close(struct volume_directories *dirs)
 {
-    free(dirs->path);
-    dirs->path = NULL;
+    free(TAKE(dirs->path));
+    free(TAKE(dirs->saved));
 }
 
 int volume_directory_path(const struct volume_directories *dirs, const char *name,

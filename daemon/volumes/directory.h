@@ -5,7 +5,8 @@
 #include "fs/volume/volume.h"
 
 struct volume_directories {
-    char *path; /* STATE/volumes */
+    char *path;  /* STATE/volumes */
+    char *saved; /* STATE/saved: see saved.h */
     struct host_id self;
 };
 

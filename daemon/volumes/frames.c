@@ -46,14 +46,9 @@ static int why_absent(struct volumes *volumes, const char *name, enum frame_type
     return r == -ENOENT ? -ENOENT : -ENOTCONN;
 }
 
-static void send_info(struct conn *conn, const struct frame *frame, char *name, char *home,
-                      uint64_t epoch)
+static void send_info(struct conn *conn, const struct frame *frame, const Whiskfs__VolumeInfo *info)
 {
-    Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
-    info.volume = name;
-    info.home = home;
-    info.epoch = epoch;
-    int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info.base,
+    int r = conn_send(conn, FRAME_CONTROL, FRAME_VOLUME_INFO, frame->id, &info->base,
                       (struct span){0}, clock_mono_ns() + NS_PER_S);
     if (r < 0)
         log_debug("volumes", "cannot answer host '%s': %s", conn_name(conn), strerror(-r));
@@ -66,14 +61,38 @@ static bool holds_this(struct entry *entry, int64_t born_ns)
     return volume && volume_born_ns(volume) == born_ns;
 }
 
+/* What the log of this host's copy says, and how far it reaches. */
+static bool knows_home(struct volumes *volumes, const char *name, char *ret_home,
+                       Whiskfs__VolumeInfo *info)
+{
+    struct volume_status *status = calloc(1, sizeof *status);
+    bool is_known = status && volumes_status(volumes, name, status) == 0 &&
+                    status->replica.turn.epoch != 0 && status->home[0] != '\0';
+    if (is_known) {
+        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", status->home);
+        info->epoch = status->replica.turn.epoch;
+        info->born_ns = status->born_ns;
+        info->last_index = status->applied;
+        info->is_home = status->replica.orders;
+    }
+    free(status);
+    return is_known;
+}
+
 /* True: answered. */
 static bool answer_by_birth(struct volumes *volumes, struct conn *conn, const struct frame *frame,
                             const char *old_name, int64_t born_ns)
 {
     char name[VOLUME_NAME_MAX_BYTES + 1];
     int r = volumes_find_renamed(volumes, old_name, born_ns, name);
+    char home[HOST_NAME_MAX_BYTES + 1];
+    Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
+    info.volume = name;
     if (r == 0)
-        send_info(conn, frame, name, (char *)(uintptr_t)volumes->self, 0);
+        (void)knows_home(volumes, name, home, &info);
+    info.home = volumes->self;
+    if (r == 0)
+        send_info(conn, frame, &info);
     else if (r != -ENOENT)
         conn_refuse(conn, frame->id, -ENOTCONN, "it may have another name: not open now");
     return r != -ENOENT;
@@ -139,34 +158,37 @@ static bool is_home_of(struct volumes *volumes, const char *name)
            strcmp(home, volumes->self) == 0;
 }
 
-/* What the log of a replica here says. */
-static bool knows_home(struct volumes *volumes, const char *name, char *ret_home,
-                       uint64_t *ret_epoch)
-{
-    struct volume_status *status = calloc(1, sizeof *status);
-    bool is_known = status && volumes_status(volumes, name, status) == 0 &&
-                    status->replica.turn.epoch != 0 && status->home[0] != '\0';
-    if (is_known) {
-        (void)snprintf(ret_home, HOST_NAME_MAX_BYTES + 1, "%s", status->home);
-        *ret_epoch = status->replica.turn.epoch;
-    }
-    free(status);
-    return is_known;
-}
-
 static void answer_query(struct volumes *volumes, struct conn *conn, const struct frame *frame,
                          const Whiskfs__VolumeQuery *query)
 {
     char *name = query->volume;
     bool asker_makes = query->is_making;
-    uint64_t epoch = 0;
     char home[HOST_NAME_MAX_BYTES + 1];
-    (void)snprintf(home, sizeof home, "%s", volumes->self);
-    if (is_home_of(volumes, name) || (asker_makes && comes_first(volumes, name, conn_host(conn))) ||
-        (!asker_makes && knows_home(volumes, name, home, &epoch)))
-        send_info(conn, frame, name, home, epoch);
-    else if (query->born_ns == 0 || !answer_by_birth(volumes, conn, frame, name, query->born_ns))
+    Whiskfs__VolumeInfo info = WHISKFS__VOLUME_INFO__INIT;
+    info.volume = name;
+    info.home = home;
+    bool is_known = knows_home(volumes, name, home, &info);
+    if (is_home_of(volumes, name) || (asker_makes && comes_first(volumes, name, conn_host(conn))))
+        info.home = volumes->self;
+    else if (!is_known || asker_makes)
+        info.home = NULL;
+    if (info.home)
+        send_info(conn, frame, &info);
+    else if (query->born_ns == 0 || query->is_routine ||
+             !answer_by_birth(volumes, conn, frame, name, query->born_ns))
         conn_refuse(conn, frame->id, -ENOENT, "this host is not its home");
+}
+
+/* A host that orders a volume asks whether another does: that is news where it does. */
+static void hear_asker(struct volumes *volumes, struct conn *conn,
+                       const Whiskfs__VolumeQuery *query)
+{
+    struct entry *entry = query->epoch > 0 ? volumes_use(volumes, query->volume) : NULL;
+    if (!entry)
+        return;
+    if (holds_this(entry, query->born_ns))
+        attachment_hear(entry->attachment, query->epoch, conn_host(conn));
+    volumes_unuse(volumes, entry);
 }
 
 static void on_query(void *ctx, struct conn *conn, const struct frame *frame)
@@ -177,6 +199,7 @@ static void on_query(void *ctx, struct conn *conn, const struct frame *frame)
         return;
     }
     answer_query(ctx, conn, frame, query);
+    hear_asker(ctx, conn, query);
     message_free(&query->base);
 }
 

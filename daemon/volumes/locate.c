@@ -191,3 +191,85 @@ bool volumes_may_pass(struct volumes *volumes, const char *name)
     SCOPED_LOCK(&volumes->lock);
     return silence_is_any_new(&volumes->silences, clock_mono_ns());
 }
+
+/* ---- taking the home ---- */
+
+struct taking {
+    struct volumes *volumes;
+    struct volume *volume;
+    const char *name;
+    bool is_forced;
+    struct obstacles obstacles;
+};
+
+static void note_obstacle(struct taking *taking, enum obstacle kind, const char *host)
+{
+    if (kind == OBSTACLE_SILENT && taking->obstacles.n_silent++ > 0)
+        return;
+    taking->obstacles.kind = kind;
+    (void)snprintf(taking->obstacles.host, sizeof taking->obstacles.host, "%s", host);
+}
+
+static enum obstacle obstacle_of(struct taking *taking, const Whiskfs__VolumeInfo *info)
+{
+    uint64_t epoch = volume_turn(taking->volume).epoch;
+    if (info->born_ns != volume_born_ns(taking->volume))
+        return OBSTACLE_NONE;
+    if (info->is_home)
+        return OBSTACLE_HOME;
+    bool is_newer = info->epoch > epoch ||
+                    (info->epoch == epoch && info->last_index > volume_applied(taking->volume));
+    return is_newer ? OBSTACLE_NEWER : OBSTACLE_NONE;
+}
+
+static enum obstacle ask_about(struct taking *taking, const struct member_host *host)
+{
+    Whiskfs__VolumeInfo *info = NULL;
+    Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
+    query.volume = (char *)(uintptr_t)taking->name;
+    query.born_ns = volume_born_ns(taking->volume);
+    int r = call_host(taking->volumes, host, &query, clock_mono_ns() + ASK_NS, &info);
+    enum obstacle obstacle = OBSTACLE_NONE;
+    if (r == 0)
+        obstacle = obstacle_of(taking, info);
+    else if (r != -ENOENT)
+        obstacle = OBSTACLE_SILENT;
+    message_free(info ? &info->base : NULL);
+    return obstacle;
+}
+
+/* Also those that membership takes for dead: what they say now counts. */
+static int look_for_obstacles(void *ctx)
+{
+    struct taking *taking = ctx;
+    struct volumes *volumes = taking->volumes;
+    AUTO_FREE struct member_host *hosts = calloc(HOSTS_ASKED_MAX, sizeof *hosts);
+    if (!hosts)
+        return -ENOMEM;
+    taking->obstacles = (struct obstacles){0};
+    int n = volumes->membership->ops->hosts(volumes->membership, hosts, HOSTS_ASKED_MAX);
+    for (int i = 0; i < MIN(n, HOSTS_ASKED_MAX); i++) {
+        enum obstacle obstacle = ask_about(taking, &hosts[i]);
+        if (obstacle != OBSTACLE_NONE)
+            note_obstacle(taking, obstacle, hosts[i].name);
+        if (obstacle == OBSTACLE_HOME || obstacle == OBSTACLE_NEWER)
+            return -EPERM;
+    }
+    return taking->obstacles.n_silent > 0 && !taking->is_forced ? -EPERM : 0;
+}
+
+int volumes_take_home_of(struct volumes *volumes, struct entry *entry, bool is_forced,
+                         struct obstacles *ret_obstacles)
+{
+    struct taking taking = {.volumes = volumes, .name = entry->name, .is_forced = is_forced};
+    taking.volume = entry->attachment ? attachment_volume(entry->attachment) : NULL;
+    if (!taking.volume)
+        return -ENOENT;
+    int r = volume_is_home(taking.volume) ? -EALREADY : look_for_obstacles(&taking);
+    if (r == 0)
+        r = attachment_take_home(entry->attachment, look_for_obstacles, &taking);
+    if (r == -EBUSY || r == -ECANCELED)
+        taking.obstacles.kind = r == -EBUSY ? OBSTACLE_HOME : OBSTACLE_BACK;
+    *ret_obstacles = taking.obstacles;
+    return r == -EBUSY || r == -ECANCELED ? -EPERM : r;
+}

@@ -113,6 +113,10 @@ bool volumes_may_pass(struct volumes *volumes, const char *name);
 int volumes_ask_around(void *volumes, const struct home_query *query, int64_t deadline_ns,
                        struct host_id *ret_home);
 
+/* See volumes_take_home. The caller has begun an operation. */
+MUST_USE int volumes_take_home_of(struct volumes *volumes, struct entry *entry, bool is_forced,
+                                  struct obstacles *ret_obstacles);
+
 /* ---- volumes.c; the caller has begun an operation ---- */
 
 MUST_USE int volumes_attach_entry(struct volumes *volumes, struct entry *entry,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/volumes/private.h"
+#include "daemon/volumes/saved.h"
 
 #include "proto/base/log.h"
 
@@ -349,6 +350,24 @@ int volumes_retire(struct volumes *volumes, const char *name, int64_t deadline_n
     return r;
 }
 
+int volumes_take_home(struct volumes *volumes, const char *name, bool is_forced,
+                      struct obstacles *ret_obstacles)
+{
+    struct entry *entry;
+    *ret_obstacles = (struct obstacles){0};
+    int r = volumes_begin(volumes, name, clock_mono_ns() + ATTACH_NS, &entry);
+    if (r < 0)
+        return r;
+    r = volumes_take_home_of(volumes, entry, is_forced, ret_obstacles);
+    volumes_end(volumes, entry);
+    return r;
+}
+
+int volumes_saved(struct volumes *volumes, struct saved *ret_saved, int max)
+{
+    return saved_list(volumes->directories.saved, ret_saved, max);
+}
+
 static int configure_entry(struct volumes *volumes, struct entry *entry, struct request *request)
 {
     struct replica_status replica;
@@ -479,6 +498,14 @@ void volumes_set_transfer(struct volumes *volumes, struct transfer *transfer)
     volumes->env.transfer = transfer;
 }
 
+/* Another host has taken it while this one was away. */
+static bool has_lost_home(struct volumes *volumes, const char *name)
+{
+    char home[HOST_NAME_MAX_BYTES + 1];
+    return volume_directory_home(&volumes->directories, name, home) == 0 &&
+           strcmp(home, volumes->self) != 0;
+}
+
 typedef int home_f(struct volumes *volumes, struct entry *entry);
 
 static void with_home(struct volumes *volumes, const char *name, home_f *work)
@@ -488,6 +515,10 @@ static void with_home(struct volumes *volumes, const char *name, home_f *work)
     if (r == 0) {
         r = work(volumes, entry);
         volumes_end(volumes, entry);
+    }
+    if (r < 0 && has_lost_home(volumes, name)) {
+        volumes_send_errand(volumes, name, ERRAND_ATTACH);
+        return;
     }
     if (r < 0)
         log_error("volumes", "cannot open volume '%s': %s: it stays as it is on disk", name,

@@ -69,6 +69,28 @@ MUST_USE int volumes_retire(struct volumes *volumes, const char *name, int64_t d
  * follows: its mount appears under the new name. Killed at any moment, the volume has one of the names. */
 MUST_USE int volumes_rename(struct volumes *volumes, const char *name, const char *new_name);
 
+/* Why a host does not become the home of a volume. */
+enum obstacle {
+    OBSTACLE_NONE,
+    OBSTACLE_HOME,   /* the home answers */
+    OBSTACLE_NEWER,  /* that host has entries that this one lacks */
+    OBSTACLE_SILENT, /* that host does not answer: it may be the home, or have such entries */
+    OBSTACLE_BACK    /* the home came back meanwhile */
+};
+struct obstacles {
+    enum obstacle kind;
+    char host[HOST_NAME_MAX_BYTES + 1]; /* OBSTACLE_SILENT: the first of n_silent */
+    unsigned n_silent;
+};
+/* This host becomes the home of a volume whose home is lost. -EALREADY: it is; -ENOENT: not attached here; -EPERM: see
+ * *ret_obstacles. is_forced: hosts that are silent are no obstacle. What they have, and this host lacks, is put aside when they
+ * are back (saved.h). Takes as long as the longest lease. */
+MUST_USE int volumes_take_home(struct volumes *volumes, const char *name, bool is_forced,
+                               struct obstacles *ret_obstacles);
+struct saved;
+/* What was put aside on this host. Copies at most max; returns how many there are. */
+int volumes_saved(struct volumes *volumes, struct saved *ret_saved, int max);
+
 /* Sets new limits; 0: as it is. At the home only (-EREMOTE). -EDQUOT: more is in use. */
 MUST_USE int volumes_resize(struct volumes *volumes, const char *name, uint64_t limit_bytes,
                             uint64_t limit_inodes);
@@ -106,6 +128,7 @@ struct volume_status {
     struct replica_status replica;
     struct tree_usage usage;
     uint64_t applied, durable, log_first;
+    int64_t born_ns; /* 0: it is not open yet */
     uint64_t sealed; /* files, since the volume was opened */
     struct scrub_status scrub;
     uint64_t damaged; /* blocks that this host keeps: see store_damage */
