@@ -1,10 +1,14 @@
 /* What must be done later, on the maintenance thread. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/volumes/private.h"
 
+#include "fs/store/image.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 
 #define RETRY_NS NS_PER_S
@@ -187,11 +191,20 @@ static const char *verb_of(enum errand errand)
     }
 }
 
+/* The first volume that is attached here need not wait for it. */
+static void prepare_image(struct volumes *volumes)
+{
+    AUTO_CLOSE int dirfd = open(volumes->directories.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd >= 0 && volumes->attachments.image)
+        image_prepare(dirfd);
+}
+
 void *volumes_maintain(void *arg)
 {
     struct volumes *volumes = arg;
     struct entry *entry;
     enum errand errand;
+    prepare_image(volumes);
     while ((entry = next_errand(volumes, &errand))) {
         int r = run_errand(volumes, entry, errand);
         bool is_retried = r < 0 && errand != ERRAND_FORGET && r != -ENOENT && r != -EREMCHG;
