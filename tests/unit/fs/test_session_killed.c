@@ -210,6 +210,8 @@ static void start_daemon(void)
 
 static void end_daemon(void)
 {
+    if (daemon_pid <= 0)
+        return; /* the setting up ended early */
     kill(daemon_pid, SIGKILL);
     cr_assert_eq(waitpid(daemon_pid, NULL, 0), daemon_pid);
 }
