@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/transfer/pace.h"
+
 enum key_type {
     KEY_STRING,
     KEY_PATH,
@@ -66,6 +68,8 @@ static const struct key {
     {"volumes", "image", KEY_AUTO, offsetof(struct config, image), "auto"},
     {"transfer", "streams", KEY_INT, offsetof(struct config, streams), "2"},
     {"transfer", "memory", KEY_SIZE, offsetof(struct config, transfer_bytes), "64MiB"},
+    {"transfer", "serve_rate", KEY_SIZE, offsetof(struct config, serve_rate), "0"},
+    {"transfer", "prefetch_rate", KEY_SIZE, offsetof(struct config, prefetch_rate), "0"},
     {"prefetch", "enabled", KEY_BOOL, offsetof(struct config, prefetch), "true"},
     {"prefetch", "budget", KEY_SIZE, offsetof(struct config, prefetch_bytes), "4GiB"},
 };
@@ -380,6 +384,11 @@ static int replace_empty(char **field, const char *text)
     return set_string(KEY_STRING, text, field) ? -ENOMEM : 0;
 }
 
+static bool is_too_slow(uint64_t rate)
+{
+    return rate > 0 && rate < PACE_RATE_MIN;
+}
+
 static int finish(struct loading *loading)
 {
     struct config *config = loading->config;
@@ -390,6 +399,9 @@ static int finish(struct loading *loading)
         return complain(loading, "[transfer] streams: expected 1 to 16");
     if (config->transfer_bytes < 8u << 20)
         return complain(loading, "[transfer] memory: expected at least 8MiB");
+    if (is_too_slow(config->serve_rate) || is_too_slow(config->prefetch_rate))
+        return complain(loading,
+                        "[transfer] serve_rate and prefetch_rate: expected 0 or at least 1MiB");
     if (config->run_end_s < 1 || config->step_limit_s < 1 || config->run_limit_s < 1)
         return complain(
             loading, "[openwhisk] run_end, step_limit and run_limit: expected at least 1 second");

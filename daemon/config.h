@@ -43,8 +43,9 @@ struct config {
     char *autofs; /* "auto", "on", "off" */
     /* [volumes] */
     uint64_t volume_bytes, volume_inodes;
-    uint64_t content_bytes; /* of all volumes on this host; 0: no limit */
-    uint64_t scrub_rate;    /* bytes a second; 0: no limit */
+    uint64_t content_bytes;             /* of all volumes on this host; 0: no limit */
+    uint64_t serve_rate, prefetch_rate; /* bytes a second; 0: no limit */
+    uint64_t scrub_rate;                /* bytes a second; 0: no limit */
     bool passthrough;
     bool image;
     /* [transfer] */

@@ -126,6 +126,8 @@ static int start_transfer(struct host *host)
         .peers = host->peers,
         .memory_bytes = host->config->transfer_bytes,
         .streams = (unsigned)host->config->streams,
+        .serve_rate = host->config->serve_rate,
+        .prefetch_rate = host->config->prefetch_rate,
         .find = volumes_find,
         .put = volumes_put,
         .ctx = host->volumes,

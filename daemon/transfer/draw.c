@@ -15,6 +15,9 @@
 /* Each portion of a file must come within this. */
 #define PORTION_BLOCKS 64u
 #define PORTION_NS (30 * NS_PER_S)
+/* Drawing waits as long as somebody here waits for blocks that he reads, but not longer than this before a portion. */
+#define YIELD_NS (100 * NS_PER_MS)
+#define NAP_NS (5 * NS_PER_MS)
 
 struct files {
     struct inode *items;
@@ -168,6 +171,51 @@ static int report(struct drawing *d, bool is_last)
     return d->draw->report(d->draw->ctx, &d->progress) ? 0 : -ECANCELED;
 }
 
+/* ---- its place ---- */
+
+static int nap(struct drawing *d, int64_t nap_ns)
+{
+    if (!flights_pause(&d->t->flights, clock_mono_ns() + nap_ns))
+        return -ESHUTDOWN;
+    return report(d, false);
+}
+
+static int give_way(struct drawing *d)
+{
+    int64_t until_ns = clock_mono_ns() + YIELD_NS;
+    int e = 0;
+    if (d->draw->class != FETCH_PREFETCH || atomic_load(&d->t->n_demands) == 0)
+        return 0;
+    atomic_fetch_add(&d->t->counters.yields, 1);
+    while (e == 0 && atomic_load(&d->t->n_demands) > 0 && clock_mono_ns() < until_ns)
+        e = nap(d, NAP_NS);
+    return e;
+}
+
+static void spend(struct transfer *t, uint64_t bytes)
+{
+    SCOPED_LOCK(&t->lock);
+    pace_spend(&t->drawing, FETCH_PREFETCH, bytes, clock_mono_ns());
+}
+
+static int64_t delay_ns(struct transfer *t)
+{
+    SCOPED_LOCK(&t->lock);
+    return pace_delay_ns(&t->drawing, clock_mono_ns());
+}
+
+/* So many bytes have come: what they cost is waited for before more is asked for. */
+static int keep_rate(struct drawing *d, uint64_t bytes)
+{
+    int e = 0;
+    if (d->draw->class != FETCH_PREFETCH)
+        return 0;
+    spend(d->t, bytes);
+    for (int64_t delay; e == 0 && (delay = delay_ns(d->t)) > 0;)
+        e = nap(d, MIN(delay, YIELD_NS));
+    return e;
+}
+
 static int draw_content(struct drawing *d, struct content *content)
 {
     uint64_t end = block_count(content_size(content));
@@ -179,7 +227,12 @@ static int draw_content(struct drawing *d, struct content *content)
          b = content_next_missing(content, b)) {
         e = transfer_fetch(d->t, d->draw->volume_name, content, b, MIN(end - b, PORTION_BLOCKS),
                            d->draw->class, clock_mono_ns() + PORTION_NS);
+        uint64_t had = present;
         present = content_present_bytes(content);
+        if (e == 0)
+            e = keep_rate(d, present - had);
+        if (e == 0)
+            e = give_way(d);
         d->progress.done_bytes = done_bytes + present;
         if (e == 0)
             e = report(d, false);
@@ -221,9 +274,12 @@ static int draw_files(struct drawing *d)
 {
     int e = 0;
     while (e == 0 && d->at < d->files.n && has_budget(d, 0)) {
-        if (d->ahead.n == 0 || d->ahead.n_blocks < AHEAD_BLOCKS / 2)
-            look_ahead(d);
-        if (d->ahead.n == 0) { /* others have filled the room */
+        if (d->ahead.n == 0 || d->ahead.n_blocks < AHEAD_BLOCKS / 2) {
+            e = give_way(d);
+            if (e == 0)
+                look_ahead(d);
+        }
+        if (e == 0 && d->ahead.n == 0) { /* others have filled the room */
             struct content *content = NULL;
             e = open_file(d, &d->files.items[d->at], &content);
             if (e == -ESTALE)

@@ -334,7 +334,9 @@ int transfer_fetch(struct transfer *t, const char *volume, struct content *conte
     if (!transfer_enter(t))
         return -ESHUTDOWN;
     int64_t started_ns = clock_mono_ns();
+    atomic_fetch_add(&t->n_demands, class == FETCH_DEMAND);
     int e = fetch_all(&f);
+    atomic_fetch_sub(&t->n_demands, class == FETCH_DEMAND);
     atomic_fetch_add(&t->counters.wait_ns[class], (uint64_t)(clock_mono_ns() - started_ns));
     if (e < 0)
         log_failure(&f, e);

@@ -14,6 +14,9 @@
 /* A block that the keeper itself lacks comes from its own upstream within this. */
 #define UPSTREAM_NS (8 * NS_PER_S)
 
+/* What a block costs beside its bytes, about. */
+#define BLOCK_HEADER_BYTES 64u
+
 struct answer {
     struct transfer *t;
     struct conn *conn;
@@ -185,7 +188,11 @@ static int send_block(struct answer *a, const Whiskfs__Range *range, uint64_t bl
     message.size = encoded.size;
     message.checksum_low = encoded.checksum.low ^ (take_fault(a->t) ? 1 : 0);
     message.checksum_high = encoded.checksum.high;
-    int e = send_encoded(a, &message.base, encoded.bytes);
+    int e = pacer_take(&a->t->serving, fetch_class_of(a->class),
+                       encoded.bytes.size + BLOCK_HEADER_BYTES, &a->serving->is_cancelled,
+                       clock_mono_ns() + SEND_NS);
+    if (e == 0)
+        e = send_encoded(a, &message.base, encoded.bytes);
     if (e < 0)
         return e;
     struct transfer_counters *counters = &a->t->counters;

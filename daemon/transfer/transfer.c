@@ -87,6 +87,8 @@ int transfer_new(const struct transfer_options *options, struct transfer **ret_t
     uint64_t served_max = options->memory_bytes / (sizeof(struct buffer) + BLOCK_SIZE_MAX);
     buffers_init(&t->packing, (unsigned)MIN(served_max, (uint64_t)UINT32_MAX));
     buffers_init(&t->unpacking, UINT32_MAX);
+    pacer_init(&t->serving, options->serve_rate);
+    t->drawing.rate = options->prefetch_rate;
     mutex_init(&t->lock, LOCK_leaf);
     cond_init(&t->left);
     cond_init(&t->turn);
@@ -114,6 +116,7 @@ void transfer_stop(struct transfer *t)
 {
     tell_stopping(t);
     flights_stop(&t->flights);
+    pacer_stop(&t->serving);
     serve_cancel(t, NULL);
     wait_until_empty(t);
 }
@@ -132,6 +135,7 @@ void transfer_free(struct transfer *t)
     flights_done(&t->flights);
     buffers_done(&t->packing);
     buffers_done(&t->unpacking);
+    pacer_done(&t->serving);
     cond_done(&t->left);
     cond_done(&t->turn);
     mutex_done(&t->lock);

@@ -19,6 +19,9 @@ struct transfer_options {
     struct peers *peers;
     uint64_t memory_bytes; /* most bytes under way at a time, each for fetching and for serving */
     unsigned streams;      /* data connections per peer, as peers_options has it */
+    uint64_t
+        serve_rate; /* most bytes a second that are served to all others together; 0: no limit */
+    uint64_t prefetch_rate; /* most bytes a second that are drawn ahead; 0: no limit */
     /* An open volume by name, or NULL; every find has its put. */
     struct volume *(*find)(void *ctx, const char *name);
     void (*put)(void *ctx, struct volume *volume);
@@ -50,6 +53,7 @@ struct transfer_counters {
     atomic_uint_least64_t checksum_failures; /* blocks refused */
     atomic_uint_least64_t retries;           /* blocks asked for again */
     atomic_uint_least64_t in_flight_blocks;
+    atomic_uint_least64_t yields; /* drawing waited, since a reader here waited for blocks */
     atomic_uint_least64_t wait_ns[FETCH_N_CLASSES]; /* callers of transfer_fetch waited */
 };
 const struct transfer_counters *transfer_counters(const struct transfer *transfer);

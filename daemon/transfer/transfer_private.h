@@ -3,6 +3,7 @@
 
 #include "daemon/transfer/buffers.h"
 #include "daemon/transfer/flight.h"
+#include "daemon/transfer/pacer.h"
 #include "daemon/transfer/readahead.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/log.h"
@@ -47,10 +48,13 @@ struct transfer {
     struct buffers packing;   /* one a request being served: bounded by memory_bytes */
     struct buffers unpacking; /* one for each connection at most: nobody waits */
     struct transfer_counters counters;
+    struct pacer serving;  /* of what is served */
+    atomic_uint n_demands; /* readers here that wait for blocks */
     atomic_uint next_stream;
     atomic_uint corrupt; /* blocks still to be damaged */
 
-    struct mutex lock;          /* leaf */
+    struct mutex lock; /* leaf */
+    struct pace drawing;
     struct readahead readahead; /* of blocks of files */
     struct readahead beside;    /* of inode numbers of volumes */
     struct list servings;       /* in the order of arrival */

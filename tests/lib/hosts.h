@@ -39,6 +39,7 @@ struct test_host {
 
 static char hosts_dir[64];
 static struct test_host hosts[HOSTS_MAX];
+static uint64_t hosts_serve_rate, hosts_prefetch_rate; /* of those that are started from now on */
 static unsigned n_hosts;
 
 static inline const char *hosts_path(const char *a, const char *b)
@@ -147,6 +148,8 @@ static inline void host_start_peers(struct test_host *host)
         .peers = host->peers,
         .memory_bytes = 32 << 20,
         .streams = 2,
+        .serve_rate = hosts_serve_rate,
+        .prefetch_rate = hosts_prefetch_rate,
         .find = hosts_find,
         .put = hosts_put,
         .ctx = host,

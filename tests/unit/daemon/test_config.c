@@ -95,6 +95,8 @@ Test(config, refuses_with_file_and_line)
             "expected a number from 0 to 1");
     refused("[host]\nname = h1\n[openwhisk]\nrun_end = 0\n", "expected at least 1 second");
     refused("[host]\nname = h1\n[transfer]\nstreams = 0\n", "streams: expected 1 to 16");
+    refused("[host]\nname = h1\n[transfer]\nserve_rate = 1000\n", "expected 0 or at least 1MiB");
+    refused("[host]\nname = h1\n[transfer]\nprefetch_rate = 9KiB\n", "expected 0 or at least 1MiB");
     refused("[host]\nname = h1\n[openwhisk]\nenabled = true\ninvoker = 0\n",
             "bootstrap.servers is missing");
     refused("[host]\nname = h1\nthis is no line\n", "whiskfsd.conf:3");

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "daemon/transfer/transfer_private.h"
 #include "proto/messages.pb-c.h"
 #include "tests/lib/hosts.h"
 
@@ -433,6 +434,84 @@ Test(transfer, stops_drawing_when_told)
 }
 
 /* A host that nobody reaches does not stop the drawing for ever. */
+/* ---- rates ---- */
+
+static void setup_slow(void)
+{
+    hosts_serve_rate = 16 * MIB;
+    hosts_prefetch_rate = 4 * MIB;
+    setup();
+}
+
+TestSuite(transfer_rates, .init = setup_slow, .fini = hosts_stop, .timeout = 100);
+
+/* What is sent while the pace runs up does not count. */
+Test(transfer_rates, serves_no_faster_than_it_may)
+{
+    struct content *content = new_file("a", 1, 0, SIZE);
+    int64_t start_ns = clock_mono_ns();
+    cr_assert_eq(fetch(content, 0, N_BLOCKS, 50 * NS_PER_S), 0);
+    cr_assert_geq(clock_mono_ns() - start_ns, NS_PER_S / 2, "9 MiB at 16 MiB/s");
+    cr_assert(content_is(content, 1, 0, 0, SIZE));
+    content_put(content);
+}
+
+Test(transfer_rates, draws_no_faster_than_it_may)
+{
+    struct draw_progress progress;
+    struct content *content = new_file("a", 1, 0, SIZE);
+    struct draw draw = whole_volume(NULL, NULL);
+    int64_t start_ns = clock_mono_ns();
+    cr_assert_eq(transfer_draw(reader->transfer, &draw, &progress), 0);
+    cr_assert_geq(clock_mono_ns() - start_ns, 2 * NS_PER_S, "9 MiB at 4 MiB/s");
+    cr_assert(content_is(content, 1, 0, 0, SIZE));
+    content_put(content);
+}
+
+/* Neither keeps a stop waiting. */
+Test(transfer_rates, stops)
+{
+    pthread_t thread;
+    struct content *content = new_file("a", 1, 0, 8 * SIZE);
+    cr_assert_eq(pthread_create(&thread, NULL, fetch_until_stopped, content), 0);
+    (void)served_after(1);
+    host_stop_peers(home);
+    host_stop_peers(reader);
+    pthread_join(thread, NULL);
+    content_put(content);
+}
+
+/* While a reader waits, drawing does, too, but not for ever. */
+Test(transfer, draws_behind_who_waits)
+{
+    struct draw_progress progress;
+    struct content *content = new_file("a", 1, 0, SIZE);
+    struct draw draw = whole_volume(NULL, NULL);
+    int64_t start_ns = clock_mono_ns();
+    atomic_fetch_add(&reader->transfer->n_demands, 1);
+    cr_assert_eq(transfer_draw(reader->transfer, &draw, &progress), 0);
+    atomic_fetch_sub(&reader->transfer->n_demands, 1);
+    cr_assert_geq(clock_mono_ns() - start_ns, 100 * NS_PER_MS);
+    cr_assert_geq(atomic_load(&mine()->yields), 1);
+    cr_assert(content_is(content, 1, 0, 0, SIZE));
+    content_put(content);
+}
+
+/* Who waits is counted as long as he does. */
+Test(transfer, knows_who_waits)
+{
+    pthread_t thread;
+    struct content *content = new_file("a", 1, 0, SIZE);
+    atomic_store(&home->n_finds_refused, INT32_MAX);
+    cr_assert_eq(pthread_create(&thread, NULL, fetch_until_stopped, content), 0);
+    while (atomic_load(&reader->transfer->n_demands) == 0)
+        sched_yield();
+    atomic_store(&home->n_finds_refused, 0);
+    pthread_join(thread, NULL);
+    cr_assert_eq(atomic_load(&reader->transfer->n_demands), 0);
+    content_put(content);
+}
+
 Test(transfer, draws_nothing_from_the_dead)
 {
     struct draw_progress progress;
