@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "daemon/fsck.h"
 #include "daemon/host.h"
 #include "daemon/metrics.h"
 #include "daemon/openwhisk/events.h"
@@ -682,6 +683,7 @@ const struct control_command host_commands[] = {
     {"detach", run_detach},
     {"prefetch", run_prefetch},
     {"scrub", run_scrub},
+    {"fsck", fsck_command},
     {"status", run_status},
     {"peers", run_peers},
     {"stats", run_stats},

@@ -431,7 +431,8 @@ int config_load(const char *file, struct config **ret_config, char *ret_error, s
     struct line_reader reader = {
         .loading = {.config = config, .path = file, .error = ret_error, .error_size = size},
     };
-    int r = set_presets(&reader.loading);
+    config->file = strdup(file);
+    int r = config->file ? set_presets(&reader.loading) : -ENOMEM;
     if (r == 0)
         r = parse_file(&reader);
     if (r == 0)
@@ -455,6 +456,7 @@ void config_free(struct config *config)
         free(config->kafka[i].value);
     }
     free(config->kafka);
+    free(config->file);
     free(config->peers);
     free(config);
 }

@@ -18,6 +18,7 @@ struct config_pair {
 };
 
 struct config {
+    char *file; /* that it was read from */
     /* [host] */
     char *name, *state, *mount, *mountd, *control, *listen, *advertise, *metrics;
     enum log_level log_level;

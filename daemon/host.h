@@ -1,6 +1,8 @@
 /* daemon/host.h — whiskfsd as an object: what main() starts and stops, and what commands and metrics look at. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "daemon/config.h"
 #include "daemon/control.h"
 #include "daemon/kafka/settings.h"
@@ -33,6 +35,7 @@ struct host {
     struct http *http;     /* NULL: [host] metrics is empty */
     struct control *control;
     int64_t started_ns;
+    atomic_flag is_checking; /* one volume is being checked by fsck */
 };
 
 /* Starts everything, in the order of the fields; a failure is logged in one sentence and unwound. */

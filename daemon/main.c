@@ -7,11 +7,13 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include <jansson.h>
 #include <systemd/sd-daemon.h>
 
 #include "daemon/host.h"
 #include "daemon/volumes/volumes.h"
 #include "fs/fsck/fsck.h"
+#include "fs/volume/snapshot.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
@@ -21,11 +23,12 @@
 static int usage(FILE *out, int code)
 {
     (void)fputs(
-        "usage: whiskfsd [--config FILE] [--check | --fsck VOLUME [--repair]]\n\n"
+        "usage: whiskfsd [--config FILE] [--check | --fsck VOLUME [--repair] [--json]]\n\n"
         "  --config FILE  configuration (" DEFAULT_CONFIG ")\n"
         "  --check        only read the configuration, and say what is wrong with it\n"
         "  --fsck VOLUME  check a volume that no daemon has open, and end\n"
         "  --repair       with --fsck: put aside, into its lost+found, what can be made again\n"
+        "  --json         with --fsck: say it as one JSON document\n"
         "  --version\n",
         out);
     return code;
@@ -92,75 +95,122 @@ static int serve(const struct config *config)
     return 0;
 }
 
-static void print_finding(void *ctx UNUSED, const char *sentence)
+/* What the command line asks for. */
+struct order {
+    const char *config_file;
+    const char *volume; /* to be checked, or NULL */
+    bool is_check, repairs, is_json, is_snapshot;
+};
+
+static void print_finding(void *ctx, const char *sentence)
 {
-    (void)puts(sentence);
+    json_t *findings = ctx;
+    if (findings)
+        (void)json_array_append_new(findings, json_string(sentence));
+    else
+        (void)puts(sentence);
+}
+
+static void print_result(const char *name, const struct fsck_result *result, json_t *findings)
+{
+    if (!findings) {
+        (void)printf("%s: found %u, mended %u\n", name, result->n_found, result->n_repaired);
+        return;
+    }
+    json_t *document =
+        json_pack("{s:s, s:b, s:i, s:i, s:O}", "name", name, "online", 0, "found",
+                  (int)result->n_found, "repaired", (int)result->n_repaired, "findings", findings);
+    (void)json_dumpf(document, stdout, JSON_COMPACT);
+    (void)putchar('\n');
+    json_decref(document);
+}
+
+static int check_directory(const struct config *config, const struct order *order,
+                           const char *directory)
+{
+    struct fsck_result result;
+    json_t *findings = order->is_json ? json_array() : NULL;
+    int r = fsck_volume(&(struct fsck_options){.directory = directory,
+                                               .self = host_id_of(config->name),
+                                               .repairs = order->repairs,
+                                               .say = print_finding,
+                                               .ctx = findings},
+                        &result);
+    if (r == 0)
+        print_result(order->volume, &result, findings);
+    else
+        log_error("daemon", "cannot check volume '%s': %s", order->volume,
+                  r == -EBUSY ? "a daemon has it open: use 'whiskfs fsck', or stop that first"
+                              : strerror(-r));
+    json_decref(findings);
+    return r < 0 ? 3 : result.n_found > 0;
 }
 
 /* 0: nothing found; 1: something; 3: it could not be checked. */
-static int check_volume(const struct config *config, const char *name, bool repairs)
+static int check_volume(const struct config *config, const struct order *order)
 {
-    struct fsck_result result;
     AUTO_FREE char *directory = NULL;
-    if (volume_name_check(name) < 0)
+    if (volume_name_check(order->volume) < 0)
         return usage(stderr, 2);
-    if (asprintf(&directory, "%s/volumes/%s", config->state, name) < 0) {
+    if (asprintf(&directory, "%s/volumes/%s%s", config->state, order->volume,
+                 order->is_snapshot ? "/" SNAPSHOT_DIRECTORY : "") < 0) {
         directory = NULL;
         return 3;
     }
-    int r = fsck_volume(&(struct fsck_options){.directory = directory,
-                                               .self = host_id_of(config->name),
-                                               .repairs = repairs,
-                                               .say = print_finding},
-                        &result);
-    if (r < 0) {
-        log_error("daemon", "cannot check volume '%s': %s", name,
-                  r == -EBUSY ? "a daemon has it open: stop that first" : strerror(-r));
-        return 3;
-    }
-    (void)printf("%s: found %u, moved to lost+found %u\n", name, result.n_found, result.n_repaired);
-    return result.n_found > 0;
+    return check_directory(config, order, directory);
 }
 
-int main(int argc, char **argv)
+/* -1: go on; else the exit code. */
+static int take_options(int argc, char **argv, struct order *order)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, 'k'},
         {"fsck", required_argument, NULL, 'f'},
         {"repair", no_argument, NULL, 'r'},
+        {"json", no_argument, NULL, 'j'},
+        {"snapshot", no_argument, NULL, 's'}, /* of a volume that is open: whiskfsd's own */
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    const char *file = DEFAULT_CONFIG;
-    const char *volume = NULL;
-    bool is_check = false, repairs = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'c')
-            file = optarg;
+            order->config_file = optarg;
         else if (option == 'k')
-            is_check = true;
+            order->is_check = true;
         else if (option == 'f')
-            volume = optarg;
+            order->volume = optarg;
         else if (option == 'r')
-            repairs = true;
+            order->repairs = true;
+        else if (option == 'j')
+            order->is_json = true;
+        else if (option == 's')
+            order->is_snapshot = true;
         else if (option == 'v')
             return puts("whiskfsd " WHISKFS_VERSION) < 0;
         else
             return usage(option == 'h' ? stdout : stderr, option == 'h' ? 0 : 2);
     }
-    if (optind != argc || (repairs && !volume))
-        return usage(stderr, 2);
+    bool is_for_fsck = order->repairs || order->is_json || order->is_snapshot;
+    return optind != argc || (is_for_fsck && !order->volume) ? usage(stderr, 2) : -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct order order = {.config_file = DEFAULT_CONFIG};
     AUTO(config_freep) struct config *config = NULL;
     char error[1024];
-    if (config_load(file, &config, error, sizeof error) < 0) {
+    int code = take_options(argc, argv, &order);
+    if (code >= 0)
+        return code;
+    if (config_load(order.config_file, &config, error, sizeof error) < 0) {
         log_error("daemon", "%s", error);
         return 2;
     }
     log_set_level(config->log_level);
-    if (volume)
-        return check_volume(config, volume, repairs);
-    return is_check ? 0 : serve(config);
+    if (order.volume)
+        return check_volume(config, &order);
+    return order.is_check ? 0 : serve(config);
 }

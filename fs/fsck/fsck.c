@@ -14,15 +14,30 @@
 
 #define SENTENCE_BYTES 512
 
-void fsck_found(struct fsck *f, const char *fmt, ...)
+static void say(struct fsck *f, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
+static void say(struct fsck *f, const char *fmt, va_list ap)
 {
     char sentence[SENTENCE_BYTES];
+    (void)vsnprintf(sentence, sizeof sentence, fmt, ap);
+    f->options->say(f->options->ctx, sentence);
+}
+
+void fsck_found(struct fsck *f, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(sentence, sizeof sentence, fmt, ap);
+    say(f, fmt, ap);
     va_end(ap);
     f->result.n_found++;
-    f->options->say(f->options->ctx, sentence);
+}
+
+void fsck_repaired(struct fsck *f, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(f, fmt, ap);
+    va_end(ap);
+    f->result.n_repaired++;
 }
 
 static int move(struct fsck *f, int dirfd, const char *dir, const char *name)

@@ -5,6 +5,7 @@
 
 #include "fs/fsck/fsck.h"
 
+struct inode;
 struct tree;
 
 struct fsck {
@@ -17,7 +18,20 @@ struct fsck {
     uint64_t checkpoint;  /* index of the newest; 0: none */
 };
 
+/* What is wrong with something in the store. */
+enum fsck_verdict {
+    FSCK_WELL,
+    FSCK_NO_COPY,
+    FSCK_ORPHAN,
+    FSCK_BAD_MAP,
+    FSCK_NO_MAP,
+    FSCK_LOST,
+    FSCK_SIZE
+};
+
 void fsck_found(struct fsck *f, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Something was mended; says so. */
+void fsck_repaired(struct fsck *f, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Moves dir/name to lost+found/DIR.NAME, where repairs are wanted, and says so. */
 void fsck_put_aside(struct fsck *f, int dirfd, const char *dir, const char *name);
 
@@ -26,3 +40,14 @@ MUST_USE int fsck_log(struct fsck *f);
 MUST_USE int fsck_checkpoints(struct fsck *f);
 MUST_USE int fsck_state(struct fsck *f); /* in a child: a bad page can end the process */
 MUST_USE int fsck_store(struct fsck *f, struct tree *tree);
+
+/* Of a file of own or drawn. */
+MUST_USE int fsck_judge_copy(struct tree *tree, int dirfd, const char *name, bool is_own,
+                             enum fsck_verdict *ret_verdict);
+void fsck_say_copy(struct fsck *f, const char *name, bool is_own, enum fsck_verdict verdict);
+/* A file that this host keeps has its content in own. */
+bool fsck_is_kept(const struct inode *inode, struct host_id self);
+MUST_USE int fsck_judge_kept(int own_dirfd, const struct inode *inode,
+                             enum fsck_verdict *ret_verdict, uint64_t *ret_size);
+void fsck_say_kept(struct fsck *f, const struct inode *inode, enum fsck_verdict verdict,
+                   uint64_t size);

@@ -28,32 +28,45 @@ struct looking {
 
 /* ---- every copy is wanted ---- */
 
+int fsck_judge_copy(struct tree *tree, int dirfd, const char *name, bool is_own,
+                    enum fsck_verdict *ret_verdict)
+{
+    struct copy_state copy;
+    struct inode inode;
+    *ret_verdict = FSCK_WELL;
+    int error = store_check_copy(dirfd, name, is_own, &copy);
+    if (error == -EINVAL)
+        *ret_verdict = FSCK_NO_COPY;
+    else if (error < 0)
+        return error;
+    else if (tree_get(tree, copy.ino, &inode) == -ENOENT)
+        *ret_verdict = FSCK_ORPHAN;
+    else if (copy.is_damaged)
+        *ret_verdict = copy.is_map ? FSCK_BAD_MAP : FSCK_NO_MAP;
+    return 0;
+}
+
+void fsck_say_copy(struct fsck *f, const char *name, bool is_own, enum fsck_verdict verdict)
+{
+    static const char *const sentences[] = {
+        [FSCK_NO_COPY] = "is no copy of a file",
+        [FSCK_ORPHAN] = "its inode is not in the volume",
+        [FSCK_BAD_MAP] = "the map is damaged",
+        [FSCK_NO_MAP] = "is not complete, and its map is missing",
+    };
+    fsck_found(f, "content/%s/%s: %s", is_own ? "own" : "drawn", name, sentences[verdict]);
+}
+
 static int see_copy(void *ctx, const char *name)
 {
     struct looking *l = ctx;
-    const char *dir = l->is_own ? "own" : "drawn";
-    struct copy_state copy;
-    struct inode inode;
-    int error = store_check_copy(l->dirfd, name, l->is_own, &copy);
-    if (error == -EINVAL) {
-        fsck_found(l->f, "content/%s/%s: is no copy of a file", dir, name);
-        fsck_put_aside(l->f, l->dirfd, dir, name);
-        return 0;
-    }
-    if (error < 0)
+    enum fsck_verdict verdict;
+    int error = fsck_judge_copy(l->tree, l->dirfd, name, l->is_own, &verdict);
+    if (error < 0 || verdict == FSCK_WELL)
         return error;
-    if (tree_get(l->tree, copy.ino, &inode) == -ENOENT) {
-        fsck_found(l->f, "content/%s/%s: inode %" PRIu64 " is not in the volume", dir, name,
-                   copy.ino);
-        fsck_put_aside(l->f, l->dirfd, dir, name);
-        return 0;
-    }
-    if (copy.is_damaged) {
-        fsck_found(l->f, "content/%s/%s: %s", dir, name,
-                   copy.is_map ? "the map is damaged" : "is not complete, and its map is missing");
-        if (!l->is_own)
-            fsck_put_aside(l->f, l->dirfd, dir, name);
-    }
+    fsck_say_copy(l->f, name, l->is_own, verdict);
+    if (!l->is_own || verdict == FSCK_NO_COPY || verdict == FSCK_ORPHAN)
+        fsck_put_aside(l->f, l->dirfd, l->is_own ? "own" : "drawn", name);
     return 0;
 }
 
@@ -146,24 +159,44 @@ static void check_seal(struct looking *l, const struct inode *inode)
         l->error = error;
 }
 
+bool fsck_is_kept(const struct inode *inode, struct host_id self)
+{
+    return S_ISREG(inode->mode) && host_equal(inode->keeper, self) && inode->size > 0;
+}
+
+int fsck_judge_kept(int own_dirfd, const struct inode *inode, enum fsck_verdict *ret_verdict,
+                    uint64_t *ret_size)
+{
+    *ret_size = 0;
+    int error = store_check_own(own_dirfd, inode->ino, ret_size);
+    *ret_verdict = error == -ENOENT                                                 ? FSCK_LOST
+                   : *ret_size != inode->size && host_equal(inode->writer, NO_HOST) ? FSCK_SIZE
+                                                                                    : FSCK_WELL;
+    return error == -ENOENT ? 0 : error;
+}
+
+void fsck_say_kept(struct fsck *f, const struct inode *inode, enum fsck_verdict verdict,
+                   uint64_t size)
+{
+    if (verdict == FSCK_LOST)
+        fsck_found(f, "inode %" PRIu64 ": its content, which this host keeps, is lost", inode->ino);
+    else
+        fsck_found(f, "inode %" PRIu64 ": has %" PRIu64 " bytes and should have %" PRIu64,
+                   inode->ino, size, inode->size);
+}
+
 static bool see_inode(void *ctx, const struct inode *inode)
 {
     struct looking *l = ctx;
-    struct host_id self = l->f->options->self;
+    enum fsck_verdict verdict;
     uint64_t size;
-    if (!S_ISREG(inode->mode) || !host_equal(inode->keeper, self) || inode->size == 0)
+    if (!fsck_is_kept(inode, l->f->options->self))
         return true;
-    int error = store_check_own(l->dirfd, inode->ino, &size);
-    if (error == -ENOENT)
-        fsck_found(l->f, "inode %" PRIu64 ": its content, which this host keeps, is lost",
-                   inode->ino);
-    else if (error < 0)
-        l->error = error;
-    else if (size != inode->size && host_equal(inode->writer, NO_HOST))
-        fsck_found(l->f, "inode %" PRIu64 ": has %" PRIu64 " bytes and should have %" PRIu64,
-                   inode->ino, size, inode->size);
-    else
+    l->error = fsck_judge_kept(l->dirfd, inode, &verdict, &size);
+    if (l->error == 0 && verdict == FSCK_WELL)
         check_seal(l, inode);
+    else if (l->error == 0)
+        fsck_say_kept(l->f, inode, verdict, size);
     return l->error == 0;
 }
 

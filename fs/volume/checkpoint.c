@@ -95,12 +95,34 @@ static int write_checkpoint(struct volume *volume, uint64_t *ret_index)
     return error;
 }
 
+static void wait_turn(struct checkpointer *c) REQUIRES(c->lock)
+{
+    while (c->is_running)
+        cond_wait(&c->changed, &c->lock);
+}
+
+uint64_t checkpointer_hold(struct volume *volume)
+{
+    struct checkpointer *c = &volume->checkpointer;
+    SCOPED_LOCK(&c->lock);
+    wait_turn(c);
+    c->is_running = true;
+    return c->newest;
+}
+
+void checkpointer_release(struct volume *volume)
+{
+    struct checkpointer *c = &volume->checkpointer;
+    SCOPED_LOCK(&c->lock);
+    c->is_running = false;
+    cond_broadcast(&c->changed);
+}
+
 /* Waits for the one being written; then it is this thread's turn. False: what is there will do. */
 static bool begin(struct checkpointer *c, bool force)
 {
     SCOPED_LOCK(&c->lock);
-    while (c->is_running)
-        cond_wait(&c->changed, &c->lock);
+    wait_turn(c);
     if (!force && atomic_load(&c->logged_bytes) < VOLUME_CHECKPOINT_BYTES)
         return false;
     c->is_running = true;

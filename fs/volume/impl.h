@@ -4,7 +4,7 @@
  *     apply.c     entries into log, tree and store: decided here, followed, replayed
  *     recover.c   create, install, open, free, delete
  *     resume.c    what this host's earlier sessions left
- *     checkpoint.c, removal.c, retired.c, sealer.c, scrub.c
+ *     checkpoint.c, snapshot.c, removal.c, retired.c, sealer.c, scrub.c
  */
 #pragma once
 
@@ -126,5 +126,8 @@ MUST_USE int checkpoint_newest(int checkpoint_dirfd, uint64_t *ret_index);
 void checkpoint_name(uint64_t index, char ret_name[static CHECKPOINT_NAME_BYTES]);
 MUST_USE int checkpointer_start(struct volume *volume);
 void checkpointer_stop(struct volume *volume);
+/* From here on no checkpoint is written, until it is released: the index of the newest, which stays. */
+uint64_t checkpointer_hold(struct volume *volume);
+void checkpointer_release(struct volume *volume);
 /* size bytes were logged: wakes the maintenance thread when it is time. Never waits. */
 void checkpointer_logged(struct volume *volume, uint64_t size);

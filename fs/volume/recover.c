@@ -17,6 +17,7 @@
 #include "fs/disk/disk.h"
 #include "fs/store/image.h"
 #include "fs/volume/impl.h"
+#include "fs/volume/snapshot.h"
 #include "proto/base/log.h"
 
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
@@ -552,7 +553,8 @@ static int open_directory(struct volume *volume, const char *directory)
     if (disk_exists(volume->dirfd, DELETED) || !disk_exists(volume->dirfd, "log"))
         return -ENOENT;
     volume->checkpointer.dirfd = directory_make(volume->dirfd, "checkpoint");
-    return MIN(volume->checkpointer.dirfd, 0);
+    return volume->checkpointer.dirfd < 0 ? volume->checkpointer.dirfd
+                                          : volume_snapshot_remove(volume);
 }
 
 int volume_open(const struct volume_options *options, struct volume **ret_volume)

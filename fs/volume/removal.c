@@ -46,6 +46,7 @@ static bool queue(struct removals *r, uint64_t index, const struct removal *item
         return false;
     }
     r->items[r->n++] = *item;
+    r->n_queued++;
     r->index = index;
     if (r->n == 1)
         cond_broadcast(&r->changed);
@@ -67,19 +68,19 @@ void removals_add(struct volume *volume, uint64_t index, uint64_t ino, uint64_t 
 static bool take(struct removals *r, struct removals *ret_taken)
 {
     SCOPED_LOCK(&r->lock);
-    r->is_working = false;
+    r->n_done += ret_taken->n;
     cond_broadcast(&r->changed);
     while (r->n == 0 && !r->is_stopping)
         cond_wait(&r->changed, &r->lock);
     int64_t deadline_ns = clock_mono_ns() + COLLECT_NS;
-    while (!r->is_stopping && !r->is_hurried && cond_wait_until(&r->changed, &r->lock, deadline_ns))
+    while (!r->is_stopping && r->n_hurried == 0 &&
+           cond_wait_until(&r->changed, &r->lock, deadline_ns))
         continue;
     ret_taken->items = TAKE(r->items);
     ret_taken->n = r->n;
     ret_taken->index = r->index;
     r->n = r->room = 0;
-    r->is_working = ret_taken->n > 0;
-    return r->is_working;
+    return ret_taken->n > 0;
 }
 
 static void remove_one(struct volume *volume, const struct removal *item)
@@ -97,7 +98,7 @@ static void remove_one(struct volume *volume, const struct removal *item)
 static void *removals_run(void *arg)
 {
     struct volume *volume = arg;
-    struct removals taken;
+    struct removals taken = {0};
     while (take(&volume->removals, &taken)) {
         AUTO_FREE struct removal *items = taken.items;
         if (log_sync(volume->log, taken.index) < 0)
@@ -140,12 +141,13 @@ bool volume_wait_removed(struct volume *volume, int64_t deadline_ns)
 {
     struct removals *r = &volume->removals;
     SCOPED_LOCK(&r->lock);
-    r->is_hurried = true;
+    uint64_t wanted = r->n_queued;
+    r->n_hurried++;
     cond_broadcast(&r->changed);
-    while (r->n > 0 || r->is_working) {
+    while (r->n_done < wanted) {
         if (!cond_wait_until(&r->changed, &r->lock, deadline_ns))
             break;
     }
-    r->is_hurried = false;
-    return r->n == 0 && !r->is_working;
+    r->n_hurried--;
+    return r->n_done >= wanted;
 }

@@ -30,8 +30,9 @@ struct removals {
     size_t n, room;
     uint64_t index; /* of the last entry that items wait for */
     uint64_t n_left_out;
-    bool is_hurried; /* somebody waits for it */
-    bool is_working, is_stopping;
+    uint64_t n_queued, n_done; /* ever */
+    unsigned n_hurried;        /* callers that wait for it */
+    bool is_stopping;
     pthread_t thread;
     bool is_started;
 };

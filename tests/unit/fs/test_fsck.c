@@ -1,10 +1,12 @@
 /* fsck: nothing is found in a volume that is well; a bit that is flipped anywhere in log, checkpoint, state, map, block or
  * seal is. */
 #include <dirent.h>
+#include <pthread.h>
 
 #include "fs/fsck/fsck.h"
 #include "fs/request.h"
 #include "fs/store/seal.h"
+#include "fs/volume/snapshot.h"
 #include "tests/unit/fs/volume_fixture.h"
 
 TestSuite(fsck, .init = setup, .fini = teardown, .timeout = 100);
@@ -324,4 +326,140 @@ Test(fsck, flipped_anywhere_in_the_state)
     build_sealed();
     (void)snprintf(path, sizeof path, "%s", path_of("home/state/data.mdb"));
     flip_anywhere(path, 200, NULL);
+}
+
+/* ---- a volume that is open ---- */
+
+/* Held by a worker while it changes something, and over what forks. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+static unsigned check_live(struct volume *volume, bool repairs, unsigned *ret_repaired)
+{
+    struct fsck_result result;
+    struct fsck_options options = {.self = HOME, .repairs = repairs, .say = note};
+    said[0] = '\0';
+    cr_assert_eq(volume_snapshot(volume), 0);
+    options.directory = path_of("home/" SNAPSHOT_DIRECTORY);
+    cr_assert_eq(pthread_mutex_lock(&gate), 0);
+    cr_assert_eq(fsck_volume(&options, &result), 0);
+    cr_assert_eq(pthread_mutex_unlock(&gate), 0);
+    unsigned n_found = result.n_found;
+    cr_assert_eq(volume_snapshot_remove(volume), 0);
+    cr_assert_eq(fsck_live_store(volume, &options, &result), 0);
+    if (ret_repaired)
+        *ret_repaired = result.n_repaired;
+    return n_found + result.n_found;
+}
+
+struct worker {
+    struct volume *volume;
+    atomic_bool is_stopping;
+    unsigned n;
+};
+
+static void change_something(struct worker *w)
+{
+    char name[32];
+    (void)snprintf(name, sizeof name, "w%u", w->n++);
+    uint64_t ino = write_file(w->volume, name, "0123456789");
+    cr_assert_eq(publish(w->volume, ino, 10, REQUEST_LAST_CLOSE).error, 0);
+    if (w->n % 3 > 0)
+        return;
+    cr_assert_eq(
+        change(w->volume,
+               (struct request){.kind = REQUEST_UNLINK, .parent = ROOT_INO, .name = span_of(name)})
+            .error,
+        0);
+    if (w->n % 60 == 0)
+        cr_assert_eq(volume_checkpoint(w->volume, true), 0);
+}
+
+static void *make_and_remove(void *arg)
+{
+    struct worker *w = arg;
+    while (!atomic_load(&w->is_stopping)) {
+        cr_assert_eq(pthread_mutex_lock(&gate), 0);
+        change_something(w);
+        cr_assert_eq(pthread_mutex_unlock(&gate), 0);
+    }
+    return NULL;
+}
+
+/* Segments end often, checkpoints are written, the log is trimmed, files come and go: nothing is found. */
+Test(fsck, finds_nothing_while_the_volume_changes)
+{
+    pthread_t thread;
+    log_set_segment_bytes(4096);
+    build();
+    struct worker w = {.volume = open_as("home", HOME, NULL)};
+    cr_assert_eq(pthread_create(&thread, NULL, make_and_remove, &w), 0);
+    for (unsigned i = 0; i < 30; i++)
+        cr_assert_eq(check_live(w.volume, true, NULL), 0, "%s", said);
+    atomic_store(&w.is_stopping, true);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_gt(w.n, 0);
+    volume_free(w.volume);
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+static void spoil(const char *path)
+{
+    AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    cr_assert_eq(write(fd, "spoilt", 6), 6);
+}
+
+Test(fsck, of_an_open_volume_finds_and_mends)
+{
+    char map[256];
+    unsigned n_repaired;
+    build();
+    struct volume *volume = open_as("home", HOME, NULL);
+    struct inode inode = get(volume, drawn_ino);
+    (void)snprintf(map, sizeof map, "%s/home/content/drawn/%016lx.%016lx.map", base, inode.ino,
+                   inode.version);
+    spoil(map);
+    spoil(path_of("home/content/own/00000000000f0000"));
+    spoil(path_of("home/content/own/what"));
+    cr_assert_eq(check_live(volume, false, &n_repaired), 3, "%s", said);
+    cr_assert_eq(n_repaired, 0);
+    cr_assert_not_null(strstr(said, ".map: the map is damaged"), "%s", said);
+    cr_assert_not_null(strstr(said, "00000000000f0000: its inode is not in the volume"), "%s",
+                       said);
+    cr_assert_not_null(strstr(said, "own/what: is no copy"), "%s", said);
+    cr_assert_eq(check_live(volume, true, &n_repaired), 3, "%s", said);
+    cr_assert_eq(n_repaired, 3, "%s", said);
+    cr_assert_eq(check_live(volume, false, NULL), 0, "%s", said);
+    cr_assert_eq(access(path_of("home/lost+found/own.what"), F_OK), 0);
+    volume_free(volume);
+    cr_assert_eq(check(false), 0, "%s", said);
+}
+
+/* What is open is left out, and what has lost its bytes is told. */
+Test(fsck, of_an_open_volume_misses_content)
+{
+    char path[256];
+    build();
+    struct volume *volume = open_as("home", HOME, NULL);
+    struct inode inode;
+    cr_assert_eq(tree_lookup(volume_tree(volume), ROOT_INO, span_of("f"), &inode), 0);
+    (void)snprintf(path, sizeof path, "%s/home/content/own/%016lx", base, inode.ino);
+    spoil(path);
+    cr_assert_eq(check_live(volume, false, NULL), 1, "%s", said);
+    cr_assert_not_null(strstr(said, "has 6 bytes and should have 10"), "%s", said);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(check_live(volume, true, NULL), 1, "%s", said);
+    cr_assert_not_null(strstr(said, "which this host keeps, is lost"), "%s", said);
+    volume_free(volume);
+}
+
+/* A bit of the log that is flipped while the volume is open. */
+Test(fsck, of_an_open_volume_reads_the_log)
+{
+    build();
+    struct volume *volume = open_as("home", HOME, NULL);
+    flip(path_of("home/log/0000000000000001.log"), 8 * 100);
+    cr_assert_gt(check_live(volume, false, NULL), 0);
+    cr_assert_not_null(strstr(said, "log/0000000000000001.log: entry"), "%s", said);
+    flip(path_of("home/log/0000000000000001.log"), 8 * 100);
+    volume_free(volume);
 }
