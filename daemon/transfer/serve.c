@@ -328,6 +328,8 @@ static void serve_listed(struct transfer *t, struct conn *conn, const struct fra
     if (e < 0)
         log_debug("transfer", "a fetch of %s from volume '%s' ended: %s", conn_name(conn),
                   fetch->volume, strerror(-e));
+    if (e == -ESHUTDOWN) /* this host stops, not the one that asked */
+        e = -EAGAIN;
     if (e != -EPIPE)
         send_end(&answer, e);
 }
