@@ -149,8 +149,9 @@ void host_wipe(int h)
     struct host *host = &sim.host[h];
     struct message leave = {.type = LEAVE};
     trace("h%d detaches", h);
-    if (host->core.link)
-        post(number(host->core.link), h, &leave);
+    int link = number(core_let_go(&host->core));
+    if (link != 0)
+        post(link, h, &leave);
     host->n = host->synced = 0;
     host->leads = (struct leads){0};
     host->home_file = sim.directory;
