@@ -140,10 +140,11 @@ static json_t *damage_json(struct host *host, const char *name)
 
 static json_t *scrub_json(const struct scrub_status *s)
 {
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "running", s->is_running, "passes",
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "running", s->is_running, "passes",
                      (json_int_t)s->passes, "files", (json_int_t)s->files, "bytes",
                      (json_int_t)s->bytes, "sealed", (json_int_t)s->sealed, "busy",
-                     (json_int_t)s->busy, "bad_seals", (json_int_t)s->bad_seals);
+                     (json_int_t)s->busy, "bad_seals", (json_int_t)s->bad_seals, "ended",
+                     (double)s->ended_ns / 1e9);
 }
 
 static json_t *attached_json(struct host *host, const struct volume_status *v)

@@ -63,6 +63,7 @@ static const struct key {
     {"volumes", "size", KEY_SIZE, offsetof(struct config, volume_bytes), "10GiB"},
     {"volumes", "inodes", KEY_SIZE, offsetof(struct config, volume_inodes), "0"},
     {"volumes", "scrub_rate", KEY_SIZE, offsetof(struct config, scrub_rate), "64MiB"},
+    {"volumes", "scrub_days", KEY_INT, offsetof(struct config, scrub_days), "7"},
     {"volumes", "content", KEY_SIZE, offsetof(struct config, content_bytes), "0"},
     {"volumes", "passthrough", KEY_AUTO, offsetof(struct config, passthrough), "auto"},
     {"volumes", "image", KEY_AUTO, offsetof(struct config, image), "auto"},
@@ -397,6 +398,8 @@ static int finish(struct loading *loading)
         return complain(loading, "[host] name is missing: the name in this host's certificate");
     if (config->streams < 1 || config->streams > 16)
         return complain(loading, "[transfer] streams: expected 1 to 16");
+    if (config->scrub_days < 0 || config->scrub_days > 3650)
+        return complain(loading, "[volumes] scrub_days: expected 0 to 3650");
     if (config->transfer_bytes < 8u << 20)
         return complain(loading, "[transfer] memory: expected at least 8MiB");
     if (is_too_slow(config->serve_rate) || is_too_slow(config->prefetch_rate))

@@ -47,6 +47,7 @@ struct config {
     uint64_t content_bytes;             /* of all volumes on this host; 0: no limit */
     uint64_t serve_rate, prefetch_rate; /* bytes a second; 0: no limit */
     uint64_t scrub_rate;                /* bytes a second; 0: no limit */
+    int scrub_days; /* from the end of a scrub to the next; 0: only when asked for */
     bool passthrough;
     bool image;
     /* [transfer] */

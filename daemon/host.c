@@ -14,11 +14,13 @@
 #include "daemon/openwhisk/events.h"
 #include "daemon/reaper.h"
 #include "daemon/runs.h"
+#include "daemon/scrubber.h"
 #include "daemon/space.h"
 #include "daemon/transfer/transfer.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
+#define DAY_NS (24 * 3600 * NS_PER_S)
 #define MEMBERSHIP_WAIT_NS (5 * NS_PER_S)
 #define MS_PER_S 1000
 #define RUNS_MAX 16384
@@ -201,6 +203,14 @@ static int start_reaper(struct host *host)
     return r < 0 ? fail(r, "watch the volumes of", "runs") : 0;
 }
 
+static int start_scrubber(struct host *host)
+{
+    const struct config *config = host->config;
+    int r = scrubber_new(host->volumes, config->scrub_days * DAY_NS, config->scrub_rate,
+                         &host->scrubber);
+    return r < 0 ? fail(r, "scrub the volumes in", config->state) : 0;
+}
+
 /* From here on other hosts are answered. */
 static int open_doors(struct host *host)
 {
@@ -217,7 +227,10 @@ static int open_doors(struct host *host)
     if (r < 0)
         return fail(r, "start the keeper of", "files");
     r = space_start(host->space);
-    return r < 0 ? fail(r, "watch the room of", host->config->state) : 0;
+    if (r < 0)
+        return fail(r, "watch the room of", host->config->state);
+    r = scrubber_start(host->scrubber);
+    return r < 0 ? fail(r, "scrub the volumes in", host->config->state) : 0;
 }
 
 static void on_activation(void *ctx, const struct ow_activation *activation,
@@ -321,7 +334,7 @@ int host_start(const struct config *config, struct host **ret_host)
     static int (*const parts[])(struct host * host) = {
         start_settings, start_membership, start_peers,  start_volumes, start_transfer,
         start_runs,     start_hints,      start_keeper, start_space,   start_reaper,
-        open_doors,     start_events,     start_http,   start_control,
+        start_scrubber, open_doors,       start_events, start_http,    start_control,
     };
     struct host *host = calloc(1, sizeof *host);
     if (!host)
@@ -350,6 +363,8 @@ void host_stop(struct host *host)
     if (host->keeper)
         keeper_stop(host->keeper);
     space_stop(host->space);
+    if (host->scrubber)
+        scrubber_stop(host->scrubber);
     runs_stop(host->runs);
     if (host->transfer) /* first: closing a volume waits for what is fetched into it and served from it */
         transfer_stop(host->transfer);
@@ -359,6 +374,7 @@ void host_stop(struct host *host)
         peers_stop(host->peers);
     reaper_free(host->reaper);
     space_free(host->space);
+    scrubber_free(host->scrubber);
     keeper_free(host->keeper);
     hints_free(host->hints);
     runs_free(host->runs);

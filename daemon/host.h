@@ -14,6 +14,7 @@ struct events;
 struct http;
 struct hints;
 struct keeper;
+struct scrubber;
 struct reaper;
 struct runs;
 struct space;
@@ -29,6 +30,7 @@ struct host {
     struct hints *hints;
     struct keeper *keeper;
     struct space *space;
+    struct scrubber *scrubber;
     struct reaper *reaper;
     struct runs *runs;
     struct events *events; /* NULL: [openwhisk] is off */

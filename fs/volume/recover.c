@@ -573,6 +573,7 @@ int volume_open(const struct volume_options *options, struct volume **ret_volume
                   options->directory);
     if (error < 0)
         return error;
+    scrub_load(volume);
     volume->is_open = true;
     *ret_volume = TAKE(volume);
     return 0;

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/ioprio.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/directory.h"
 #include "fs/volume/impl.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -16,6 +18,7 @@
 #define BATCH_INODES 64
 #define PATH_BYTES 512
 #define NICENESS 19
+#define ENDED_NAME "scrubbed" /* when a pass ended: nanoseconds since the epoch, in text */
 
 void scrub_init(struct scrub *scrub)
 {
@@ -178,11 +181,37 @@ static bool look_at_all(struct volume *volume)
     return true;
 }
 
-static void end(struct scrub *s, bool is_whole)
+void scrub_load(struct volume *volume)
 {
+    char text[32] = "";
+    int64_t ended_ns;
+    if (volume_read_small(volume->dirfd, ENDED_NAME, text, sizeof text) < 0 ||
+        sscanf(text, "%" SCNd64, &ended_ns) != 1)
+        ended_ns = volume_born_ns(volume);
+    SCOPED_LOCK(&volume->scrub.lock);
+    volume->scrub.status.ended_ns = ended_ns;
+}
+
+static void note_end(struct volume *volume, int64_t ended_ns)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%" PRId64 "\n", ended_ns);
+    int error = directory_write_file(volume->dirfd, ENDED_NAME, text, (size_t)n);
+    if (error < 0)
+        log_warning("volume", "cannot note when the scrub ended: %s", strerror(-error));
+}
+
+static void end(struct volume *volume, bool is_whole)
+{
+    struct scrub *s = &volume->scrub;
+    int64_t now_ns = clock_real_ns();
+    if (is_whole)
+        note_end(volume, now_ns);
     SCOPED_LOCK(&s->lock);
     s->status.is_running = false;
     s->status.passes += is_whole;
+    if (is_whole)
+        s->status.ended_ns = now_ns;
 }
 
 static void *scrub_run(void *arg)
@@ -192,7 +221,7 @@ static void *scrub_run(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
     (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
                   IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_BE_NR - 1));
-    end(&volume->scrub, look_at_all(volume));
+    end(volume, look_at_all(volume));
     return NULL;
 }
 
@@ -201,7 +230,8 @@ static int begin(struct scrub *s, uint64_t rate, bool *ret_is_left)
     SCOPED_LOCK(&s->lock);
     if (s->status.is_running || s->is_stopping)
         return -EALREADY;
-    s->status = (struct scrub_status){.is_running = true, .passes = s->status.passes};
+    s->status = (struct scrub_status){
+        .is_running = true, .passes = s->status.passes, .ended_ns = s->status.ended_ns};
     s->rate = rate;
     s->next_ns = 0;
     *ret_is_left = s->is_started; /* by the pass before */

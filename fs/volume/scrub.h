@@ -23,6 +23,8 @@ struct scrub_status {
     uint64_t sealed;    /* files that had no seal, and have one now */
     uint64_t busy;      /* files that were in use: not looked at */
     uint64_t bad_seals; /* seals that were damaged; the file has a new one where it could be had */
+    int64_t
+        ended_ns; /* when a pass last came to its end, also in an earlier daemon; without one, when the volume was made */
 };
 
 struct scrub {
@@ -39,6 +41,8 @@ struct scrub {
 
 void scrub_init(struct scrub *scrub);
 void scrub_done(struct scrub *scrub);
+/* When the last pass ended, from the volume's directory. */
+void scrub_load(struct volume *volume);
 /* Begins a pass. rate: bytes a second; 0: as fast as it goes. -EALREADY: one is under way. */
 MUST_USE int volume_scrub(struct volume *volume, uint64_t rate);
 void volume_scrub_status(struct volume *volume, struct scrub_status *ret_status);

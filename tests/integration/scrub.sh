@@ -72,6 +72,14 @@ on h1 whiskfs scrub v --wait >&2 && fail "nothing was found"
 wait_until 'on h1 stat /mnt/ow/v/dir/file >/dev/null' 20
 on h1 whiskfs scrub v --wait >&2 && fail "nothing was found"
 is_same 1 "$(damaged)"
+
+say "a volume is scrubbed by itself when its last scrub is long ago"
+"$cluster" stop h1
+echo 1 >"$cluster_directory/h1/state/volumes/v/scrubbed"
+"$cluster" start h1
+wait_until '(($(metric h1 whiskfs_scrub_passes_total) == 1))' 60
+is_same 1 "$(damaged)"
+(($(metric h1 whiskfs_scrub_ended_seconds | cut -d . -f 1) > 1000000000)) || fail "the end of the scrub is not noted"
 cluster_down
 
 say "in an image, and while files are written and removed"

@@ -50,6 +50,7 @@ Test(config, has_presets)
     cr_assert(eq(str, config->membership_mode, "static"));
     cr_assert(eq(u64, config->volume_bytes, 10ULL << 30));
     cr_assert(eq(int, config->invoker, -1));
+    cr_assert(eq(int, config->scrub_days, 7));
     cr_assert(eq(int, config->run_end_s, 30));
     cr_assert(eq(int, config->step_limit_s, 7 * 60));
     cr_assert(eq(int, config->run_limit_s, 5 * 60 * 60));
@@ -94,6 +95,7 @@ Test(config, refuses_with_file_and_line)
     refused("[host]\nname = h1\n[openwhisk]\nmanaged_fraction = 2\n",
             "expected a number from 0 to 1");
     refused("[host]\nname = h1\n[openwhisk]\nrun_end = 0\n", "expected at least 1 second");
+    refused("[host]\nname = h1\n[volumes]\nscrub_days = -1\n", "scrub_days: expected 0 to 3650");
     refused("[host]\nname = h1\n[transfer]\nstreams = 0\n", "streams: expected 1 to 16");
     refused("[host]\nname = h1\n[transfer]\nserve_rate = 1000\n", "expected 0 or at least 1MiB");
     refused("[host]\nname = h1\n[transfer]\nprefetch_rate = 9KiB\n", "expected 0 or at least 1MiB");
