@@ -239,6 +239,7 @@ int replica_new(const struct replica_env *env, const char *name, const char *dir
     mutex_init(&replica->lock, LOCK_replica);
     cond_init(&replica->changed);
     inbox_init(&replica->inbox);
+    replica->diverges_at = NO_FENCE;
     core_init(&replica->core, env->self, put_link);
     replica->source.ops = &ops;
     replica->env = env;

@@ -177,7 +177,7 @@ static int install_anew(struct attachment *attachment, int checkpoint, struct vo
 }
 
 /* What only this host has of a volume that is to be replaced here goes to the operator. */
-static int put_aside(struct attachment *attachment, struct volume *volume)
+static int put_aside(struct attachment *attachment, struct volume *volume, int checkpoint)
 {
     uint64_t from = replica_diverges_at(attachment->replica);
     const struct saved_options options = {
@@ -185,8 +185,16 @@ static int put_aside(struct attachment *attachment, struct volume *volume)
         .volume_name = attachment->name,
         .volume = volume,
         .from = from,
+        .checkpoint_fd = checkpoint,
     };
-    return volume && from != UINT64_MAX ? saved_put(&options) : 0;
+    return volume && checkpoint >= 0 && from != UINT64_MAX ? saved_put(&options) : 0;
+}
+
+/* What could not be opened for want of something is not to be replaced for that. */
+static bool is_passing(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOSPC ||
+           error == -EDQUOT;
 }
 
 /* With what a replica's directory holds already (opened: the join offers its last entry), or with nothing. Nobody else
@@ -199,13 +207,16 @@ static int join_with_state(struct attachment *attachment, int64_t deadline_ns,
     const struct volume_options options = options_of(attachment);
     AUTO_CLOSE int checkpoint = -1;
     AUTO(volume_freep) struct volume *volume = NULL;
-    *ret_is_known = volume_open(&options, &volume) == 0;
-    int r = 0;
+    int r = volume_open(&options, &volume);
+    if (is_passing(r))
+        return r;
+    *ret_is_known = r == 0;
+    r = 0;
     if (!volume || !volume_orders(volume))
         r = replica_join(attachment->replica, attachment->home, volume, deadline_ns, &checkpoint);
     if (r < 0)
         return r;
-    r = put_aside(attachment, volume);
+    r = put_aside(attachment, volume, checkpoint);
     if (r == 0 && (!*ret_is_known || checkpoint >= 0))
         r = install_anew(attachment, checkpoint, &volume);
     if (r == 0)
@@ -233,7 +244,7 @@ static bool has_left_files_open(struct attachment *attachment)
 int attachment_join(struct attachment *attachment, int64_t deadline_ns)
 {
     struct volume *volume = NULL;
-    bool is_known;
+    bool is_known = false;
     int r = join_with_state(attachment, deadline_ns, &volume, &is_known);
     if (r < 0)
         return r;

@@ -213,6 +213,8 @@ static void note_obstacle(struct taking *taking, enum obstacle kind, const char 
 static enum obstacle obstacle_of(struct taking *taking, const Whiskfs__VolumeInfo *info)
 {
     uint64_t epoch = volume_turn(taking->volume).epoch;
+    if (info->born_ns == 0) /* it has it, and has not opened it */
+        return OBSTACLE_SILENT;
     if (info->born_ns != volume_born_ns(taking->volume))
         return OBSTACLE_NONE;
     if (info->is_home)

@@ -15,6 +15,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
+#define DEPTH_MAX 12       /* of what is under its path */
 #define CHECKSUM_OFFSET 24 /* of an entry: fs/log/log.h */
 #define COPY_BYTES (8u << 20)
 #define PATH_BYTES 4096u
@@ -398,8 +399,8 @@ static bool list_child(void *ctx, struct span name, uint64_t cookie, const struc
     return true;
 }
 
-/* What lies deeper than a path may be long is put beside the rest, by its number. */
-static int walk(struct put *put, uint64_t dir, char *path, size_t used)
+/* What lies deeper than a path may be long, or than directory_remove goes, is put beside the rest, by its number. */
+static int walk(struct put *put, uint64_t dir, char *path, size_t used, unsigned depth)
 {
     AUTO(listing_done) struct listing listing = {0};
     int r = tree_readdir(put->tree, dir, 0, list_child, &listing);
@@ -413,10 +414,10 @@ static int walk(struct put *put, uint64_t dir, char *path, size_t used)
         struct picked *picked = find_picked(put, child->ino);
         if (picked && !picked->is_done)
             r = copy_at(put, picked, path);
-        if (r < 0 || !child->is_directory)
+        if (r < 0 || !child->is_directory || depth == DEPTH_MAX)
             continue;
         path[used + size] = '/';
-        r = walk(put, child->ino, path, used + size + 1);
+        r = walk(put, child->ino, path, used + size + 1, depth + 1);
     }
     return r;
 }
@@ -426,12 +427,15 @@ static int copy_picked(struct put *put)
     AUTO_FREE char *path = malloc(PATH_BYTES);
     if (!path)
         return -ENOMEM;
-    int r = put->n_picked > 0 ? walk(put, ROOT_INO, path, 0) : 0;
+    AUTO_CLOSE int numbersfd = directory_make(put->dirfd, "by-number");
+    int r = MIN(numbersfd, 0);
+    if (r == 0 && put->n_picked > 0)
+        r = walk(put, ROOT_INO, path, 0, 0);
     for (size_t i = 0; r == 0 && i < put->n_picked; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "inode-%" PRIu64, put->picked[i].inode.ino);
         if (!put->picked[i].is_done && put->picked[i].inode.ino != ROOT_INO)
-            r = copy(put, &put->picked[i], put->filesfd, name);
+            r = copy(put, &put->picked[i], numbersfd, name);
     }
     return r;
 }
@@ -450,12 +454,30 @@ static void note_cached(void *ctx, const struct store_cached *cached)
         *place = (struct cached){cached->ino, cached->version};
 }
 
+/* The other log may have been the same for a while yet. */
+static bool stays(const struct tree_copy *other, const struct picked *picked, struct host_id self)
+{
+    struct inode inode;
+    return host_equal(picked->inode.writer, NO_HOST) &&
+           tree_copy_get(other, picked->inode.ino, &inode) == 0 && host_equal(inode.keeper, self) &&
+           inode.version == picked->inode.version;
+}
+
+static int take_files_away(struct put *put)
+{
+    AUTO(tree_copy_freep) struct tree_copy *other = NULL;
+    int r = tree_copy_open(put->options->checkpoint_fd, &other);
+    for (size_t i = 0; r == 0 && i < put->n_picked; i++) {
+        const struct picked *picked = &put->picked[i];
+        if (picked->is_taken && S_ISREG(picked->inode.mode) && !stays(other, picked, put->self))
+            r = store_remove(put->store, picked->inode.ino);
+    }
+    return r;
+}
+
 static int take_away(struct put *put)
 {
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < put->n_picked; i++)
-        if (put->picked[i].is_taken && S_ISREG(put->picked[i].inode.mode))
-            r = store_remove(put->store, put->picked[i].inode.ino);
+    int r = take_files_away(put);
     store_each_cached(put->store, note_cached, put);
     for (size_t i = 0; r == 0 && i < put->n_cached; i++) {
         r = store_evict(put->store, put->cached[i].ino, put->cached[i].version);

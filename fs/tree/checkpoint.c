@@ -23,35 +23,91 @@
 
 static const uint8_t trailer_magic[8] = "whiskchk";
 
-/* Reads the index from the copy itself: it is the one that the copy's snapshot had. */
-static int read_copy_index(int fd, uint64_t *ret_index)
+/* ---- looking into one ---- */
+
+struct tree_copy {
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi[DB_N];
+};
+
+static void copy_done(struct tree_copy *copy)
+{
+    if (copy->txn)
+        mdb_txn_abort(copy->txn);
+    mdb_env_close(copy->env);
+}
+
+/* Of its tables only this one is opened. */
+static int copy_init(struct tree_copy *copy, int fd, enum tree_db db)
 {
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    MDB_env *env;
-    int rc = mdb_env_create(&env);
+    *copy = (struct tree_copy){0};
+    int rc = mdb_env_create(&copy->env);
     if (rc != 0)
         return rows_error(rc);
-    MDB_txn *txn = NULL;
-    MDB_dbi dbi[DB_N];
-    rc = mdb_env_set_maxdbs(env, DB_N);
+    rc = mdb_env_set_maxdbs(copy->env, DB_N);
     if (rc == 0)
-        rc = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0);
+        rc = mdb_env_open(copy->env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0);
     if (rc == 0)
-        rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
+        rc = mdb_txn_begin(copy->env, NULL, MDB_RDONLY, &copy->txn);
     if (rc == 0)
-        rc = mdb_dbi_open(txn, rows_db_name(DB_META), 0, &dbi[DB_META]);
-    int r = rows_error(rc);
+        rc = mdb_dbi_open(copy->txn, rows_db_name(db), 0, &copy->dbi[db]);
+    if (rc != 0)
+        copy_done(copy);
+    return rows_error(rc);
+}
+
+static struct rows copy_rows(const struct tree_copy *copy)
+{
+    return (struct rows){.txn = copy->txn, .dbi = copy->dbi};
+}
+
+/* Reads the index from the copy itself: it is the one that the copy's snapshot had. */
+static int read_copy_index(int fd, uint64_t *ret_index)
+{
+    struct tree_copy copy;
     struct tree_meta meta = {0};
-    if (r == 0)
-        r = rows_get_meta(&(struct rows){.txn = txn, .dbi = dbi}, &meta);
-    if (txn)
-        mdb_txn_abort(txn);
-    mdb_env_close(env);
+    int r = copy_init(&copy, fd, DB_META);
+    if (r < 0)
+        return r == -ENOENT ? -EBADMSG : r;
+    const struct rows rows = copy_rows(&copy);
+    r = rows_get_meta(&rows, &meta);
+    copy_done(&copy);
     if (r < 0)
         return r == -ENOENT ? -EBADMSG : r;
     *ret_index = meta.applied;
     return 0;
+}
+
+int tree_copy_open(int fd, struct tree_copy **ret_copy)
+{
+    uint64_t index;
+    int r = tree_check_copy(fd, &index);
+    if (r < 0)
+        return r;
+    AUTO_FREE struct tree_copy *copy = malloc(sizeof *copy);
+    if (!copy)
+        return -ENOMEM;
+    r = copy_init(copy, fd, DB_INODES);
+    if (r == 0)
+        *ret_copy = TAKE(copy);
+    return r;
+}
+
+int tree_copy_get(const struct tree_copy *copy, uint64_t ino, struct inode *ret_inode)
+{
+    const struct rows rows = copy_rows(copy);
+    return rows_get_inode(&rows, ino, ret_inode);
+}
+
+void tree_copy_free(struct tree_copy *copy)
+{
+    if (!copy)
+        return;
+    copy_done(copy);
+    free(copy);
 }
 
 /* ---- writing ---- */

@@ -113,5 +113,11 @@ MUST_USE int tree_commit(struct tree *tree);
 MUST_USE int tree_checkpoint(struct tree *tree, int dirfd, const char *name, uint64_t *ret_index);
 /* Compares a copy with the checksum that it carries, and says its index. -EBADMSG: damaged, or no copy. */
 MUST_USE int tree_check_copy(int fd, uint64_t *ret_index);
+/* A copy to look into, known to be what was written; fd stays the caller's. -EBADMSG: damaged, or no copy. */
+struct tree_copy;
+MUST_USE int tree_copy_open(int fd, struct tree_copy **ret_copy);
+MUST_USE int tree_copy_get(const struct tree_copy *copy, uint64_t ino, struct inode *ret_inode);
+void tree_copy_free(struct tree_copy *copy);
+DEFINE_FREEP(tree_copy, struct tree_copy)
 /* fdatasync of the environment itself: for a clean shutdown. */
 MUST_USE int tree_sync(struct tree *tree);

@@ -34,6 +34,9 @@ put h1 shared of-h1
 put h2 by-h2 of-h2
 is_same of-h2 "$(within 20 on h3 cat /mnt/ow/v/by-h2)"
 is_same of-h1 "$(within 20 on h2 cat /mnt/ow/v/shared)"
+on h1 sh -c 'for i in 1 2 3 4 5 6 7 8; do echo known-$i >/mnt/ow/v/known-$i; done' # read nowhere else
+wait_until 'on h2 test -s /mnt/ow/v/known-8' 20
+wait_until 'on h3 test -s /mnt/ow/v/known-8' 20
 
 say "nobody takes the home of a volume whose home works"
 refused on h2 whiskfs volume take-home v --force 2>"$cluster_directory/said"
@@ -46,6 +49,7 @@ say "the home is cut off and goes on; the others lose it"
 put h1 only-h1 left-behind
 put h1 shared changed-by-h1
 on h1 mkdir /mnt/ow/v/directory-of-h1
+on h1 sh -c 'for i in 1 2 3 4 5 6 7 8 9; do echo $i >/mnt/ow/v/lost-$i; done'
 refused on h2 whiskfs volume take-home v 2>"$cluster_directory/said"
 grep -q -- "--force" "$cluster_directory/said"
 within 30 on h2 whiskfs volume take-home v --force >/dev/null
@@ -73,6 +77,11 @@ for host in h1 h2 h3; do
     is_same of-h2 "$(within 20 on $host cat /mnt/ow/v/by-h2)"
     is_same of-the-new-home "$(within 20 on $host cat /mnt/ow/v/after)"
 done
+say "what the others knew of it is still kept by it"
+for i in 1 2 3 4 5 6 7 8; do
+    is_same "known-$i" "$(within 20 on h1 cat /mnt/ow/v/known-$i)"
+    is_same "known-$i" "$(within 20 on h3 cat /mnt/ow/v/known-$i)"
+done
 put h1 back of-a-replica
 is_same of-a-replica "$(within 20 on h3 cat /mnt/ow/v/back)"
 
@@ -88,5 +97,15 @@ wait_until 'on h2 test -e /mnt/ow/v/without-h2' 30
 is_same of-h2 "$(within 20 on h1 cat /mnt/ow/v/by-h2)"
 put h2 again of-h2
 is_same of-h2 "$(within 20 on h1 cat /mnt/ow/v/again)"
+
+say "a home that was killed before it could note that it is one"
+is_same h3 "$(of h3 home)"
+"$cluster" kill h3
+printf h1 >"$cluster_directory/h3/state/volumes/v/home"
+"$cluster" start h3
+wait_until '[[ $(of h3 home) == h3 ]]' 30
+is_same of-h3 "$(within 20 on h1 cat /mnt/ow/v/by-h3)"
+is_same of-h3 "$(within 20 on h3 cat /mnt/ow/v/without-h2)"
+is_same "" "$(saved h3 path)"
 
 no_errors_in_logs
