@@ -273,6 +273,12 @@ static void on_end_step(void *ctx, const struct ow_ack *ack, int64_t now_ms)
     runs_end(host->runs, ack);
 }
 
+static void on_missed_step(void *ctx, int64_t now_ms)
+{
+    struct host *host = ctx;
+    reaper_missed_step(host->reaper, now_ms);
+}
+
 static int start_events(struct host *host)
 {
     static const struct observer_ops ops = {
@@ -281,6 +287,7 @@ static int start_events(struct host *host)
         .expect = on_expectation,
         .begin_step = on_begin_step,
         .end_step = on_end_step,
+        .missed_step = on_missed_step,
     };
     const struct config *config = host->config;
     char sentence[KAFKA_SENTENCE_SIZE] = "";

@@ -10,6 +10,7 @@
 #include "proto/base/mutex.h"
 
 #define LOOK_NS NS_PER_S
+#define AWAY_MS 5000
 #define RETIRE_NS NS_PER_S /* whoever works on the volume now may take longer: the next look */
 
 struct reaper {
@@ -19,6 +20,7 @@ struct reaper {
     struct log_limit complaint;
     pthread_t thread;
     bool is_started;
+    int64_t looked_ms; /* the thread's */
 
     struct mutex lock;
     struct cond stopped;
@@ -46,9 +48,18 @@ void reaper_end_step(struct reaper *reaper, const struct ow_ack *ack, int64_t no
     lifetimes_end_step(reaper->lifetimes, ack, now_ms);
 }
 
+void reaper_missed_step(struct reaper *reaper, int64_t now_ms)
+{
+    SCOPED_LOCK(&reaper->lock);
+    lifetimes_miss_step(reaper->lifetimes, now_ms);
+}
+
+/* Who was stopped for a while has messages to read that it does not know of. */
 static void pass_time(struct reaper *reaper, int64_t now_ms)
 {
-    bool is_hearing = events_is_connected(reaper->events);
+    bool was_away = reaper->looked_ms != 0 && now_ms - reaper->looked_ms > AWAY_MS;
+    bool is_hearing = events_is_connected(reaper->events) && !was_away;
+    reaper->looked_ms = now_ms;
     SCOPED_LOCK(&reaper->lock);
     if (!is_hearing)
         lifetimes_miss(reaper->lifetimes, now_ms);

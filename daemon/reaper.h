@@ -25,6 +25,7 @@ void reaper_free(struct reaper *reaper); /* nothing is told any more */
 void reaper_begin_step(struct reaper *reaper, const struct ow_activation *activation,
                        int64_t now_ms);
 void reaper_end_step(struct reaper *reaper, const struct ow_ack *ack, int64_t now_ms);
+void reaper_missed_step(struct reaper *reaper, int64_t now_ms);
 
 /* The first two as of the last look; the others only grow. */
 struct reaper_counters {

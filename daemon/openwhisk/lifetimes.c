@@ -231,7 +231,12 @@ void lifetimes_end_step(struct lifetimes *l, const struct ow_ack *ack, int64_t n
 
 void lifetimes_miss(struct lifetimes *l, int64_t now_ms)
 {
-    l->missed_ms = now_ms;
+    l->missed_ms = MAX(l->missed_ms, now_ms);
+}
+
+void lifetimes_miss_step(struct lifetimes *l, int64_t now_ms)
+{
+    lifetimes_miss(l, now_ms + l->config.step_limit_ms);
 }
 
 /* ---- over ---- */

@@ -43,6 +43,8 @@ void lifetimes_begin_step(struct lifetimes *l, const struct ow_activation *activ
 void lifetimes_end_step(struct lifetimes *l, const struct ow_ack *ack, int64_t now_ms);
 /* Messages may be missed just now: what they would say will be heard later, or not at all. */
 void lifetimes_miss(struct lifetimes *l, int64_t now_ms);
+/* A step may have begun, nobody knows of which run: nothing is over before it must have ended. */
+void lifetimes_miss_step(struct lifetimes *l, int64_t now_ms);
 
 /* Whether the volumes of this run may go; who has some asks every few seconds. */
 bool lifetimes_is_over(struct lifetimes *l, const char *run, int64_t now_ms);

@@ -341,6 +341,8 @@ void observer_record(struct observer *o, const char *topic, int64_t offset, cons
     int r = payload ? ow_message_decode(payload, size, &limits, &m) : -EBADMSG;
     if (r < 0) {
         drop_malformed(o, topic, offset, size, r);
+        if ((kind == OW_TOPIC_INVOKER || kind == OW_TOPIC_SCHEDULER) && o->ops.missed_step)
+            o->ops.missed_step(o->arg, now_ms);
         return;
     }
     debug_message(&m, topic);

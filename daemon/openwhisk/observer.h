@@ -40,6 +40,8 @@ struct observer_ops {
     /* Any host's: a step begins, or has ended. NULL: nobody wants to know. */
     void (*begin_step)(void *arg, const struct ow_activation *activation, int64_t now_ms);
     void (*end_step)(void *arg, const struct ow_ack *ack, int64_t now_ms);
+    /* A message that may have begun a step was dropped. NULL: nobody wants to know. */
+    void (*missed_step)(void *arg, int64_t now_ms);
 };
 
 /* Any thread may read them. The first ones only grow. */

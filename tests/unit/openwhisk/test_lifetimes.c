@@ -208,6 +208,19 @@ Test(lifetimes, nothing_ends_while_messages_are_missed)
     lifetimes_free(l);
 }
 
+/* Nobody knows whose step it was. */
+Test(lifetimes, missed_step)
+{
+    struct lifetimes *l = make(16);
+    begin(l, OUTER, "1", 0);
+    end(l, "1", 1000);
+    lifetimes_miss_step(l, 2000);
+    lifetimes_miss(l, 3000);
+    cr_assert(!lifetimes_is_over(l, OUTER, 2000 + STEP + END - 1));
+    cr_assert(lifetimes_is_over(l, OUTER, 2000 + STEP + END));
+    lifetimes_free(l);
+}
+
 /* A plain action is a run of its own. */
 Test(lifetimes, plain_action)
 {

@@ -77,6 +77,13 @@ static void on_end_step(void *arg, const struct ow_ack *ack, int64_t now_ms)
     add(arg, what, NULL, 0);
 }
 
+static void on_missed_step(void *arg, int64_t now_ms)
+{
+    char what[64];
+    (void)snprintf(what, sizeof what, "missed %lld", (long long)now_ms);
+    add(arg, what, NULL, 0);
+}
+
 struct fixture {
     struct observer *observer;
     struct diary diary;
@@ -216,13 +223,14 @@ Test(observer, only_the_current_host_acts)
 }
 
 /* Every step of OpenWhisk's users is told of, wherever it runs. */
-Test(observer, steps)
+Test(observer, steps, .init = cr_redirect_stderr)
 {
     static const struct observer_ops steps = {.activation = on_activation,
                                               .hint = on_hint,
                                               .expect = on_expect,
                                               .begin_step = on_begin_step,
-                                              .end_step = on_end_step};
+                                              .end_step = on_end_step,
+                                              .missed_step = on_missed_step};
     struct fixture f;
     set_up_with(&f, 0, &steps);
     pings(&f);
@@ -230,9 +238,11 @@ Test(observer, steps)
     complete(&f, 1, 0, 3);
     activate(&f, 1, 1, "guest/infer", WORK, "scheduler0");
     activate(&f, 1, 2, "whisk.system/invokerHealthTestAction0", "null", "invoker3");
+    record(&f, "health", "{");
+    record(&f, "scheduler0", "{");
     static const char *const expected[] = {"begin guest/split 1000",
                                            "end 00000000000000010000000000000001 1000",
-                                           "begin guest/infer 1000"};
+                                           "begin guest/infer 1000", "missed 1000"};
     cr_assert_eq(f.diary.n, N_ELEMENTS(expected));
     for (unsigned i = 0; i < N_ELEMENTS(expected); i++)
         cr_assert_str_eq(f.diary.lines[i], expected[i]);
