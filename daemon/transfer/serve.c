@@ -208,7 +208,8 @@ static int bring(struct answer *a, struct content *content, uint64_t start, size
     if (content_is_complete(content) || content_has(content, start / BLOCK_BYTES, 1))
         return 0;
     set_stuck(a->t, a->serving, true);
-    int e = content_need(content, start, size, FETCH_DEMAND, clock_mono_ns() + UPSTREAM_NS);
+    int e =
+        content_need(content, start, size, fetch_class_of(a->class), clock_mono_ns() + UPSTREAM_NS);
     set_stuck(a->t, a->serving, false);
     return e;
 }
