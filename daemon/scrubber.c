@@ -33,7 +33,8 @@ static const struct volume_status *choose(const struct scrubber *s, const struct
         const struct scrub_status *scrub = &all[i].scrub;
         if (scrub->is_running)
             return NULL;
-        if (scrub->ended_ns <= before_ns && (!due || scrub->ended_ns < due->scrub.ended_ns))
+        if (all[i].born_ns != 0 && scrub->ended_ns <= before_ns &&
+            (!due || scrub->ended_ns < due->scrub.ended_ns))
             due = &all[i];
     }
     return due;
