@@ -7,31 +7,14 @@
 #include "daemon/replica/impl.h"
 #include "proto/base/log.h"
 
-#define ENTRY_CHECKSUM_OFFSET 24 /* fs/log/log.h */
-
 #define SAMPLES_MAX 64
-#define PEEK_BYTES 4096 /* most entries are smaller */
 
 struct join_request {
     Whiskfs__Join message;
     Whiskfs__Sample samples[SAMPLES_MAX], *list[SAMPLES_MAX];
 };
 
-static int checksum_of(struct log *log, uint64_t index, uint8_t *buffer, uint64_t *ret_checksum)
-{
-    size_t used;
-    int r = log_read(log, index, buffer, PEEK_BYTES, &used);
-    if (r == -ENOBUFS)
-        r = log_read(log, index, buffer, ENTRIES_RAW_MAX, &used);
-    if (r < 0)
-        return r;
-    struct reader reader =
-        reader_over(buffer + ENTRY_CHECKSUM_OFFSET, used - ENTRY_CHECKSUM_OFFSET);
-    *ret_checksum = get_u64(&reader);
-    return 0;
-}
-
-static int add_samples(struct log *log, uint8_t *buffer, struct join_request *join)
+static int add_samples(struct log *log, struct join_request *join)
 {
     uint64_t index, last = join->message.have_index;
     for (unsigned n = 1; n < SAMPLES_MAX && (index = core_sample(last, log_first(log), n)) != 0;
@@ -39,7 +22,7 @@ static int add_samples(struct log *log, uint8_t *buffer, struct join_request *jo
         Whiskfs__Sample *sample = &join->samples[join->message.n_samples];
         whiskfs__sample__init(sample);
         sample->index = index;
-        int r = checksum_of(log, index, buffer, &sample->checksum);
+        int r = log_checksum(log, index, &sample->checksum);
         if (r < 0)
             return r == -ENOENT ? 0 : r; /* trimmed meanwhile */
         join->list[join->message.n_samples++] = sample;
@@ -51,17 +34,14 @@ static int add_samples(struct log *log, uint8_t *buffer, struct join_request *jo
 static int describe_log(struct volume *volume, struct join_request *join)
 {
     struct log *log = volume_log(volume);
-    AUTO_FREE uint8_t *buffer = malloc(ENTRIES_RAW_MAX);
-    if (!buffer)
-        return -ENOMEM;
     join->message.epoch = volume_turn(volume).epoch;
     join->message.born_ns = volume_born_ns(volume);
     uint64_t last = log_last(log);
-    int r = checksum_of(log, last, buffer, &join->message.have_checksum);
+    int r = log_checksum(log, last, &join->message.have_checksum);
     if (r == -ENOENT || r == -ENODATA)
         return 0; /* an empty log: join with nothing */
     join->message.have_index = last;
-    return r < 0 ? r : add_samples(log, buffer, join);
+    return r < 0 ? r : add_samples(log, join);
 }
 
 /* Entries may come right behind the answer: the inbox takes them from the moment the connection is noted. */

@@ -9,8 +9,6 @@
 #include "daemon/replica/member_table.h"
 #include "proto/base/log.h"
 
-#define ENTRY_CHECKSUM_OFFSET 24 /* fs/log/log.h */
-
 static void answer(struct conn *conn, const struct frame *frame, enum frame_type type,
                    const ProtobufCMessage *body)
 {
@@ -24,13 +22,8 @@ static void answer(struct conn *conn, const struct frame *frame, enum frame_type
 /* True if the home's log holds exactly the entry that the joiner holds last. */
 static bool holds_entry(struct replica *replica, uint64_t index, uint64_t checksum)
 {
-    AUTO_FREE uint8_t *buffer = malloc(PUSH_BATCH_BYTES);
-    size_t used;
-    if (!buffer ||
-        log_read(volume_log(replica->volume), index, buffer, PUSH_BATCH_BYTES, &used) < 0)
-        return false;
-    struct reader r = reader_over(buffer + ENTRY_CHECKSUM_OFFSET, used - ENTRY_CHECKSUM_OFFSET);
-    return get_u64(&r) == checksum;
+    uint64_t own;
+    return log_checksum(volume_log(replica->volume), index, &own) == 0 && own == checksum;
 }
 
 static bool can_tail(struct replica *replica, const Whiskfs__Join *join)

@@ -15,8 +15,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 
-#define DEPTH_MAX 12       /* of what is under its path */
-#define CHECKSUM_OFFSET 24 /* of an entry: fs/log/log.h */
+#define DEPTH_MAX 12 /* of what is under its path */
 #define COPY_BYTES (8u << 20)
 #define PATH_BYTES 4096u
 #define ABOUT "about"
@@ -140,12 +139,11 @@ static int take_entry(struct put *put, const struct log_entry *logged)
 {
     struct change change;
     struct reader payload = reader_over(logged->payload.data, logged->payload.size);
-    struct reader header = reader_over(logged->bytes.data + CHECKSUM_OFFSET, sizeof(uint64_t));
     if (get_change(&payload, &change) < 0)
         return -EBADMSG;
     int r = disk_write(put->entriesfd, logged->bytes.data, logged->bytes.size, put->entry_bytes);
     put->entry_bytes += logged->bytes.size;
-    put->checksum = get_u64(&header);
+    put->checksum = logged->checksum;
     put->entries++;
     put->is_worthwhile |= !is_housekeeping(change.request.kind);
     print_change(put->changes, &change);

@@ -35,11 +35,13 @@ int log_entry_put(uint8_t *buffer, uint64_t index, uint64_t epoch, struct span p
     put_u64(&w, 0);
     put_bytes(&w, payload.data, payload.size);
     struct span bytes = {.data = buffer, .size = size};
+    uint64_t checksum = checksum_of(bytes);
     struct writer sum = writer_over(buffer + CHECKSUM_AT, 8);
-    put_u64(&sum, checksum_of(bytes));
+    put_u64(&sum, checksum);
     *ret_entry = (struct log_entry){
         .index = index,
         .epoch = epoch,
+        .checksum = checksum,
         .payload = {.data = buffer + LOG_HEADER_BYTES, .size = payload.size},
         .bytes = bytes,
     };
@@ -76,12 +78,13 @@ int log_entry_get(struct reader *r, struct log_entry *ret_entry)
     if (at.bad)
         return -EBADMSG;
     struct reader fields = reader_over(bytes.data + 16, 16);
-    uint64_t epoch = get_u64(&fields);
-    if (get_u64(&fields) != checksum_of(bytes))
+    uint64_t epoch = get_u64(&fields), checksum = get_u64(&fields);
+    if (checksum != checksum_of(bytes))
         return -EBADMSG;
     *ret_entry = (struct log_entry){
         .index = index,
         .epoch = epoch,
+        .checksum = checksum,
         .payload = {.data = bytes.data + LOG_HEADER_BYTES, .size = size - LOG_HEADER_BYTES},
         .bytes = bytes,
     };

@@ -20,6 +20,7 @@
 
 /* Writing back starts this often, so that a sync finds little left. */
 #define WRITEBACK_BYTES (1u << 20)
+#define PEEK_BYTES 4096u /* most entries are smaller */
 
 static uint32_t segment_bytes = LOG_SEGMENT_BYTES;
 
@@ -302,6 +303,29 @@ int log_read(struct log *log, uint64_t index, void *buffer, size_t size, size_t 
     }
     *ret_used = used;
     return 0;
+}
+
+static int read_checksum(struct log *log, uint64_t index, size_t size, uint64_t *ret_checksum)
+{
+    AUTO_FREE uint8_t *buffer = malloc(size);
+    size_t used;
+    if (!buffer)
+        return -ENOMEM;
+    int error = log_read(log, index, buffer, size, &used);
+    if (error < 0)
+        return error;
+    struct log_entry entry;
+    struct reader reader = reader_over(buffer, used);
+    error = log_entry_get(&reader, &entry);
+    if (error == 0)
+        *ret_checksum = entry.checksum;
+    return error;
+}
+
+int log_checksum(struct log *log, uint64_t index, uint64_t *ret_checksum)
+{
+    int error = read_checksum(log, index, PEEK_BYTES, ret_checksum);
+    return error == -ENOBUFS ? read_checksum(log, index, LOG_ENTRY_BYTES_MAX, ret_checksum) : error;
 }
 
 /* ---- syncing ---- */

@@ -31,7 +31,7 @@ struct log;
 void log_set_segment_bytes(uint32_t bytes);
 
 struct log_entry {
-    uint64_t index, epoch;
+    uint64_t index, epoch, checksum;
     struct span payload;
     struct span bytes; /* the whole entry, header included: what goes to replicas */
 };
@@ -66,6 +66,9 @@ MUST_USE int log_entry_get(struct reader *r, struct log_entry *ret_entry);
 /* Reads whole entries from index on into buffer, as many as fit and at least one.
  * -ENOENT: below log_first(); -ENODATA: above log_last(); -ENOBUFS: buffer too small for that one entry. */
 MUST_USE int log_read(struct log *log, uint64_t index, void *buffer, size_t size, size_t *ret_used);
+
+/* The checksum that entry index carries: what two logs compare. Errors as log_read; -ENOMEM. */
+MUST_USE int log_checksum(struct log *log, uint64_t index, uint64_t *ret_checksum);
 
 /* Returns when everything up to index is on stable storage. Group commit. -EIO is sticky: see fsync(2). */
 MUST_USE int log_sync(struct log *log, uint64_t index);
