@@ -371,6 +371,19 @@ int conn_call(struct conn *conn, enum frame_class class, enum frame_type type,
     return r;
 }
 
+int conn_ask(struct conn *conn, enum frame_type type, const ProtobufCMessage *body,
+             enum frame_type answer, const ProtobufCMessageDescriptor *expected,
+             int64_t deadline_ns, ProtobufCMessage **ret_answer)
+{
+    struct frame *frame = NULL;
+    int r = conn_call(conn, FRAME_CONTROL, type, body, (struct span){0}, deadline_ns, &frame);
+    if (r < 0)
+        return r;
+    r = frame->type == answer ? message_get(frame->body, expected, ret_answer) : -EBADMSG;
+    frame_free(frame);
+    return r;
+}
+
 static bool is_waited_for(struct conn *conn, uint64_t id)
 {
     SCOPED_LOCK(&conn->lock);

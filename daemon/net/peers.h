@@ -92,6 +92,11 @@ MUST_USE int conn_send_frame(struct conn *conn, struct out_frame *frame, enum fr
 MUST_USE int conn_call(struct conn *conn, enum frame_class class, enum frame_type type,
                        const ProtobufCMessage *body, struct span raw, int64_t deadline_ns,
                        struct frame **ret_reply);
+/* As conn_call, of class control and without raw bytes, and *ret_answer is the message of the frame that answers (owned;
+ * message_free). -EBADMSG: it is not the frame, or not the message, that was expected. */
+MUST_USE int conn_ask(struct conn *conn, enum frame_type type, const ProtobufCMessage *body,
+                      enum frame_type answer, const ProtobufCMessageDescriptor *expected,
+                      int64_t deadline_ns, ProtobufCMessage **ret_answer);
 /* Draws an id for a request whose answers (any number of frames) go to the handlers of their types. */
 uint64_t conn_next_id(struct conn *conn);
 /* Answers a request with an Error frame. */

@@ -42,8 +42,7 @@ static int call_query(struct replica *replica, const struct ask *ask,
                       Whiskfs__VolumeInfo **ret_info)
 {
     struct conn *conn;
-    struct frame *frame = NULL;
-    ProtobufCMessage *reply = NULL;
+    ProtobufCMessage *answer = NULL;
     int64_t deadline = clock_mono_ns() + ASK_NS;
     Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
     query.volume = replica->name;
@@ -53,12 +52,9 @@ static int call_query(struct replica *replica, const struct ask *ask,
     int r = peers_get(replica->env->peers, ask->host, CHANNEL_CONTROL, 0, deadline, &conn);
     if (r < 0)
         return r;
-    r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query.base, (struct span){0}, deadline,
-                  &frame);
-    if (r == 0 && frame->type == FRAME_VOLUME_INFO)
-        r = message_get(frame->body, &whiskfs__volume_info__descriptor, &reply);
-    *ret_info = (void *)reply;
-    frame_free(frame);
+    r = conn_ask(conn, FRAME_VOLUME_QUERY, &query.base, FRAME_VOLUME_INFO,
+                 &whiskfs__volume_info__descriptor, deadline, &answer);
+    *ret_info = (void *)answer;
     conn_put(conn);
     return r;
 }
@@ -66,8 +62,7 @@ static int call_query(struct replica *replica, const struct ask *ask,
 static void ask_one(struct replica *replica, const struct ask *ask)
 {
     Whiskfs__VolumeInfo *info = NULL;
-    if (call_query(replica, ask, &info) == 0 && info &&
-        info->born_ns == volume_born_ns(replica->volume))
+    if (call_query(replica, ask, &info) == 0 && info->born_ns == volume_born_ns(replica->volume))
         replica_hear(replica, info->epoch, host_id_of(info->home));
     message_free(info ? &info->base : NULL);
 }

@@ -158,19 +158,15 @@ static int join_over(struct replica *replica, struct host_id home, struct conn *
 /* Who is the home, as far as the host at the other end knows. */
 static struct host_id ask_for_home(struct replica *replica, struct conn *conn, int64_t deadline_ns)
 {
-    struct frame *frame = NULL;
-    ProtobufCMessage *reply = NULL;
+    ProtobufCMessage *answer = NULL;
     struct host_id home = NO_HOST;
     Whiskfs__VolumeQuery query = WHISKFS__VOLUME_QUERY__INIT;
     query.volume = replica->name;
-    int r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query.base, (struct span){0},
-                      deadline_ns, &frame);
+    int r = conn_ask(conn, FRAME_VOLUME_QUERY, &query.base, FRAME_VOLUME_INFO,
+                     &whiskfs__volume_info__descriptor, deadline_ns, &answer);
     if (r == 0)
-        r = message_get(frame->body, &whiskfs__volume_info__descriptor, &reply);
-    if (r == 0)
-        home = host_id_of(((Whiskfs__VolumeInfo *)(void *)reply)->home);
-    message_free(reply);
-    frame_free(frame);
+        home = host_id_of(((Whiskfs__VolumeInfo *)(void *)answer)->home);
+    message_free(answer);
     return host_equal(home, conn_host(conn)) ? NO_HOST : home;
 }
 

@@ -28,24 +28,20 @@ static void take_renewal(struct replica *replica, struct conn *conn,
 
 static void renew(struct replica *replica, struct conn *conn, uint64_t epoch)
 {
-    struct frame *frame = NULL;
     ProtobufCMessage *reply = NULL;
     int64_t now = clock_mono_ns();
     Whiskfs__Renew message = WHISKFS__RENEW__INIT;
     message.volume = replica->name;
     message.applied = volume_applied(replica->volume);
     message.epoch = epoch;
-    int r = conn_call(conn, FRAME_CONTROL, FRAME_RENEW, &message.base, (struct span){0},
-                      now + CALL_NS, &frame);
-    if (r == 0)
-        r = message_get(frame->body, &whiskfs__renew_reply__descriptor, &reply);
+    int r = conn_ask(conn, FRAME_RENEW, &message.base, FRAME_RENEW_REPLY,
+                     &whiskfs__renew_reply__descriptor, now + CALL_NS, &reply);
     if (r == 0)
         take_renewal(replica, conn, (const void *)reply, now);
     else if (r == -ENOENT || r == -EREMOTE || r == -ENOTCONN)
         replica_unlink(replica,
                        conn); /* the home does not know us any more, or moved: join again */
     message_free(reply);
-    frame_free(frame);
 }
 
 static bool lease_has_ended(struct replica *replica)
@@ -114,17 +110,13 @@ static enum admission wait_for_lease(struct replica *replica, int64_t deadline_n
 static int call_promote(struct replica *replica, struct conn *conn, uint64_t epoch,
                         int64_t deadline_ns)
 {
-    struct frame *frame = NULL;
     ProtobufCMessage *body = NULL;
     int64_t sent = clock_mono_ns();
     Whiskfs__Promote message = WHISKFS__PROMOTE__INIT;
     message.volume = replica->name;
     message.epoch = epoch;
-    int r = conn_call(conn, FRAME_CONTROL, FRAME_PROMOTE, &message.base, (struct span){0},
-                      deadline_ns, &frame);
-    if (r == 0)
-        r = message_get(frame->body, &whiskfs__promote_reply__descriptor, &body);
-    frame_free(frame);
+    int r = conn_ask(conn, FRAME_PROMOTE, &message.base, FRAME_PROMOTE_REPLY,
+                     &whiskfs__promote_reply__descriptor, deadline_ns, &body);
     if (r < 0)
         return r;
     const Whiskfs__PromoteReply *reply = (const void *)body;

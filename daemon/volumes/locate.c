@@ -26,15 +26,10 @@ static int call_host(struct volumes *volumes, const struct member_host *host,
     int r = peers_get(volumes->peers, host->id, CHANNEL_CONTROL, 0, deadline_ns, &conn);
     if (r < 0)
         return r == -ENOENT ? -EHOSTUNREACH : r;
-    struct frame *frame = NULL;
-    ProtobufCMessage *reply = NULL;
-    r = conn_call(conn, FRAME_CONTROL, FRAME_VOLUME_QUERY, &query->base, (struct span){0},
-                  deadline_ns, &frame);
-    if (r == 0)
-        r = message_get(frame->body, &whiskfs__volume_info__descriptor, &reply);
-    if (r == 0)
-        *ret_info = (void *)reply;
-    frame_free(frame);
+    ProtobufCMessage *answer = NULL;
+    r = conn_ask(conn, FRAME_VOLUME_QUERY, &query->base, FRAME_VOLUME_INFO,
+                 &whiskfs__volume_info__descriptor, deadline_ns, &answer);
+    *ret_info = (void *)answer;
     conn_put(conn);
     return r;
 }
