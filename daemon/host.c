@@ -363,13 +363,15 @@ void host_stop(struct host *host)
 {
     control_stop(host->control);
     http_stop(host->http);
-    reaper_stop(host->reaper); /* looks at events */
+    if (host->reaper)
+        reaper_stop(host->reaper); /* looks at events */
     events_free(host->events);
     if (host->hints)
         hints_stop(host->hints);
     if (host->keeper)
         keeper_stop(host->keeper);
-    space_stop(host->space);
+    if (host->space)
+        space_stop(host->space);
     if (host->scrubber)
         scrubber_stop(host->scrubber);
     runs_stop(host->runs);

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "daemon/keeper_rounds.h"
+#include "daemon/ticker.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
-#include "proto/base/mutex.h"
 
 #define LOOK_NS (250 * NS_PER_MS)
 #define PIECE_BYTES (4u << 20)
@@ -20,27 +20,16 @@
 struct keeper {
     struct volumes *volumes;
     struct keeper_counters counters;
-    pthread_t thread;
-    bool is_started;
+    struct ticker ticker;
     /* the thread's */
     struct rounds rounds;
     struct volume_position *positions; /* VOLUMES_MAX */
     struct log_limit lines;
-
-    struct mutex lock; /* leaf */
-    struct cond stopped;
-    bool is_stopping;
 };
 
 const struct keeper_counters *keeper_counters(const struct keeper *keeper)
 {
     return &keeper->counters;
-}
-
-static bool is_stopping(struct keeper *keeper)
-{
-    SCOPED_LOCK(&keeper->lock);
-    return keeper->is_stopping;
 }
 
 /* ---- one look at one volume ---- */
@@ -75,7 +64,8 @@ static bool collect(void *ctx, const struct inode *inode)
 
 static bool goes_on(const struct look *look)
 {
-    return !is_stopping(look->keeper) && volumes_is_wanted(look->keeper->volumes, look->name);
+    return !ticker_is_stopping(&look->keeper->ticker) &&
+           volumes_is_wanted(look->keeper->volumes, look->name);
 }
 
 /* Fetches up to a piece from the first missing block on; what came before the deadline stays. */
@@ -213,16 +203,6 @@ static void look_at(struct keeper *keeper, const char *name)
 
 /* ---- the thread ---- */
 
-/* False: stopping. */
-static bool wait_a_little(struct keeper *keeper)
-{
-    SCOPED_LOCK(&keeper->lock);
-    int64_t until = clock_mono_ns() + LOOK_NS;
-    while (!keeper->is_stopping && cond_wait_until(&keeper->stopped, &keeper->lock, until))
-        continue;
-    return !keeper->is_stopping;
-}
-
 static void note_volumes(struct keeper *keeper)
 {
     int n = volumes_positions(keeper->volumes, keeper->positions, VOLUMES_MAX);
@@ -232,16 +212,14 @@ static void note_volumes(struct keeper *keeper)
     rounds_sweep(&keeper->rounds);
 }
 
-static void *keep_main(void *arg)
+static void tick(void *ctx)
 {
-    struct keeper *keeper = arg;
+    struct keeper *keeper = ctx;
     char name[VOLUME_NAME_MAX_BYTES + 1];
-    while (wait_a_little(keeper)) {
-        note_volumes(keeper);
-        while (!is_stopping(keeper) && rounds_next(&keeper->rounds, clock_mono_ns(), name))
-            look_at(keeper, name);
-    }
-    return NULL;
+    note_volumes(keeper);
+    while (!ticker_is_stopping(&keeper->ticker) &&
+           rounds_next(&keeper->rounds, clock_mono_ns(), name))
+        look_at(keeper, name);
 }
 
 /* ---- life ---- */
@@ -257,29 +235,19 @@ int keeper_new(struct volumes *volumes, struct keeper **ret_keeper)
     }
     keeper->volumes = volumes;
     keeper->positions = positions;
-    mutex_init(&keeper->lock, LOCK_leaf);
-    cond_init(&keeper->stopped);
+    ticker_init(&keeper->ticker, LOOK_NS, tick, keeper);
     *ret_keeper = keeper;
     return 0;
 }
 
 int keeper_start(struct keeper *keeper)
 {
-    int r = thread_start(&keeper->thread, "whiskfs-keeper", keep_main, keeper);
-    keeper->is_started = r == 0;
-    return r;
+    return ticker_start(&keeper->ticker, "whiskfs-keeper");
 }
 
 void keeper_stop(struct keeper *keeper)
 {
-    {
-        SCOPED_LOCK(&keeper->lock);
-        keeper->is_stopping = true;
-        cond_broadcast(&keeper->stopped);
-    }
-    if (keeper->is_started)
-        thread_join(keeper->thread);
-    keeper->is_started = false;
+    ticker_stop(&keeper->ticker);
 }
 
 void keeper_free(struct keeper *keeper)
@@ -288,7 +256,6 @@ void keeper_free(struct keeper *keeper)
         return;
     rounds_done(&keeper->rounds);
     free(keeper->positions);
-    cond_done(&keeper->stopped);
-    mutex_done(&keeper->lock);
+    ticker_done(&keeper->ticker);
     free(keeper);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/ticker.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
@@ -18,14 +19,11 @@ struct reaper {
     const struct events *events;
     struct reaper_counters counters;
     struct log_limit complaint;
-    pthread_t thread;
-    bool is_started;
+    struct ticker ticker;
     int64_t looked_ms; /* the thread's */
 
     struct mutex lock;
-    struct cond stopped;
     struct lifetimes *lifetimes;
-    bool is_stopping;
 };
 
 const struct reaper_counters *reaper_counters(const struct reaper *reaper)
@@ -104,22 +102,16 @@ static bool retire(struct reaper *reaper, const char *name)
     return r == 0;
 }
 
-static bool is_stopping(struct reaper *reaper)
+static void look(void *ctx)
 {
-    SCOPED_LOCK(&reaper->lock);
-    return reaper->is_stopping;
-}
-
-static void look(struct reaper *reaper)
-{
+    struct reaper *reaper = ctx;
     uint64_t n_runs = 0, n_over = 0;
     char run[OW_ID_SIZE];
     int64_t now_ms = clock_mono_ns() / NS_PER_MS;
-    int n = volumes_positions(reaper->volumes, NULL, 0);
-    AUTO_FREE struct volume_position *all = calloc((size_t)n + 1, sizeof *all);
-    n = all ? MIN(n, volumes_positions(reaper->volumes, all, n)) : 0;
+    int n;
+    AUTO_FREE struct volume_position *all = volumes_all_positions(reaper->volumes, &n);
     pass_time(reaper, now_ms);
-    for (int i = 0; i < n && !is_stopping(reaper); i++) {
+    for (int i = 0; i < n && !ticker_is_stopping(&reaper->ticker); i++) {
         if (ow_volume_instance_run(all[i].name, run) < 0)
             continue;
         bool was_over = is_over(reaper, run, now_ms);
@@ -133,23 +125,6 @@ static void look(struct reaper *reaper)
 
 /* ---- life ---- */
 
-static bool wait(struct reaper *reaper)
-{
-    int64_t until = clock_mono_ns() + LOOK_NS;
-    SCOPED_LOCK(&reaper->lock);
-    while (!reaper->is_stopping && cond_wait_until(&reaper->stopped, &reaper->lock, until))
-        continue;
-    return !reaper->is_stopping;
-}
-
-static void *reap_main(void *arg)
-{
-    struct reaper *reaper = arg;
-    while (wait(reaper))
-        look(reaper);
-    return NULL;
-}
-
 int reaper_new(struct volumes *volumes, const struct lifetimes_config *lifetimes,
                struct reaper **ret_reaper)
 {
@@ -161,7 +136,7 @@ int reaper_new(struct volumes *volumes, const struct lifetimes_config *lifetimes
         return r;
     reaper->volumes = volumes;
     mutex_init(&reaper->lock, LOCK_predictor);
-    cond_init(&reaper->stopped);
+    ticker_init(&reaper->ticker, LOOK_NS, look, reaper);
     *ret_reaper = TAKE(reaper);
     return 0;
 }
@@ -169,22 +144,12 @@ int reaper_new(struct volumes *volumes, const struct lifetimes_config *lifetimes
 int reaper_start(struct reaper *reaper, const struct events *events)
 {
     reaper->events = events;
-    int r = thread_start(&reaper->thread, "whiskfs-runs", reap_main, reaper);
-    reaper->is_started = r == 0;
-    return r;
+    return ticker_start(&reaper->ticker, "whiskfs-runs");
 }
 
 void reaper_stop(struct reaper *reaper)
 {
-    if (!reaper || !reaper->is_started)
-        return;
-    {
-        SCOPED_LOCK(&reaper->lock);
-        reaper->is_stopping = true;
-        cond_broadcast(&reaper->stopped);
-    }
-    thread_join(reaper->thread);
-    reaper->is_started = false;
+    ticker_stop(&reaper->ticker);
 }
 
 void reaper_free(struct reaper *reaper)
@@ -192,7 +157,7 @@ void reaper_free(struct reaper *reaper)
     if (!reaper)
         return;
     lifetimes_free(reaper->lifetimes);
-    cond_done(&reaper->stopped);
+    ticker_done(&reaper->ticker);
     mutex_done(&reaper->lock);
     free(reaper);
 }

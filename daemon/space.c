@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/ticker.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
-#include "proto/base/mutex.h"
 
 #define LOOK_NS NS_PER_S
 #define CACHED_MAX (1u << 20) /* copies of one look; the rest at the next */
@@ -16,12 +16,7 @@ struct space {
     struct volumes *volumes;
     uint64_t limit_bytes;
     struct space_counters counters;
-    pthread_t thread;
-    bool is_started;
-
-    struct mutex lock; /* leaf */
-    struct cond stopped;
-    bool is_stopping;
+    struct ticker ticker;
 };
 
 const struct space_counters *space_counters(const struct space *space)
@@ -49,17 +44,6 @@ static void look_done(struct look *look)
 {
     free(look->volumes);
     free(look->all);
-}
-
-static int list_volumes(struct look *look)
-{
-    struct volumes *volumes = look->space->volumes;
-    int n = volumes_positions(volumes, NULL, 0);
-    look->volumes = calloc((size_t)n + 1, sizeof *look->volumes);
-    if (!look->volumes)
-        return -ENOMEM;
-    look->n_volumes = MIN(n, volumes_positions(volumes, look->volumes, n));
-    return 0;
 }
 
 static uint64_t measure(struct look *look)
@@ -153,7 +137,10 @@ static void keep_limit(struct space *space)
 {
     AUTO(look_done) struct look look = {.space = space};
     uint64_t limit = space->limit_bytes;
-    if (limit == 0 || list_volumes(&look) < 0)
+    if (limit == 0)
+        return;
+    look.volumes = volumes_all_positions(space->volumes, &look.n_volumes);
+    if (!look.volumes)
         return;
     uint64_t occupied = measure(&look);
     atomic_store(&space->counters.occupied_bytes, occupied);
@@ -163,23 +150,11 @@ static void keep_limit(struct space *space)
 
 /* ---- life ---- */
 
-static bool wait(struct space *space)
+static void tick(void *ctx)
 {
-    int64_t until = clock_mono_ns() + LOOK_NS;
-    SCOPED_LOCK(&space->lock);
-    while (!space->is_stopping && cond_wait_until(&space->stopped, &space->lock, until))
-        continue;
-    return !space->is_stopping;
-}
-
-static void *run(void *arg)
-{
-    struct space *space = arg;
-    while (wait(space)) {
-        volumes_balance(space->volumes);
-        keep_limit(space);
-    }
-    return NULL;
+    struct space *space = ctx;
+    volumes_balance(space->volumes);
+    keep_limit(space);
 }
 
 int space_new(struct volumes *volumes, uint64_t limit_bytes, struct space **ret_space)
@@ -189,37 +164,25 @@ int space_new(struct volumes *volumes, uint64_t limit_bytes, struct space **ret_
         return -ENOMEM;
     space->volumes = volumes;
     space->limit_bytes = limit_bytes;
-    mutex_init(&space->lock, LOCK_leaf);
-    cond_init(&space->stopped);
+    ticker_init(&space->ticker, LOOK_NS, tick, space);
     *ret_space = space;
     return 0;
 }
 
 int space_start(struct space *space)
 {
-    int r = thread_start(&space->thread, "whiskfs-space", run, space);
-    space->is_started = r == 0;
-    return r;
+    return ticker_start(&space->ticker, "whiskfs-space");
 }
 
 void space_stop(struct space *space)
 {
-    if (!space || !space->is_started)
-        return;
-    {
-        SCOPED_LOCK(&space->lock);
-        space->is_stopping = true;
-        cond_broadcast(&space->stopped);
-    }
-    thread_join(space->thread);
-    space->is_started = false;
+    ticker_stop(&space->ticker);
 }
 
 void space_free(struct space *space)
 {
     if (!space)
         return;
-    cond_done(&space->stopped);
-    mutex_done(&space->lock);
+    ticker_done(&space->ticker);
     free(space);
 }

@@ -150,11 +150,18 @@ int volumes_positions(struct volumes *volumes, struct volume_position *ret_posit
     return n;
 }
 
-void volumes_balance(struct volumes *volumes)
+struct volume_position *volumes_all_positions(struct volumes *volumes, int *ret_n)
 {
     int n = volumes_positions(volumes, NULL, 0);
-    AUTO_FREE struct volume_position *all = calloc((size_t)n + 1, sizeof *all);
-    n = all ? MIN(n, volumes_positions(volumes, all, n)) : 0;
+    struct volume_position *all = calloc((size_t)n + 1, sizeof *all);
+    *ret_n = all ? MIN(n, volumes_positions(volumes, all, n)) : 0;
+    return all;
+}
+
+void volumes_balance(struct volumes *volumes)
+{
+    int n;
+    AUTO_FREE struct volume_position *all = volumes_all_positions(volumes, &n);
     for (int i = 0; i < n; i++) {
         struct entry *entry = volumes_use(volumes, all[i].name);
         if (!entry)

@@ -117,6 +117,8 @@ struct volume_position {
     uint64_t applied;
 };
 int volumes_positions(struct volumes *volumes, struct volume_position *ret_positions, int max);
+/* Of all, *ret_n of them; freed by the caller. NULL, with *ret_n 0: no memory. */
+struct volume_position *volumes_all_positions(struct volumes *volumes, int *ret_n);
 
 struct volume_status {
     char name[VOLUME_NAME_MAX_BYTES + 1];
