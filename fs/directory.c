@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "fs/disk/disk.h"
 #include "proto/base/cleanup.h"
@@ -39,20 +40,25 @@ int directory_write_file(int dirfd, const char *name, const void *data, size_t s
     return error < 0 ? error : disk_sync(dirfd);
 }
 
-static int copy_by_buffer(int from, int to)
+/* Up to end, or to the end of the file: where that is. */
+static int64_t copy_range(int from, int to, uint64_t at, uint64_t end, uint8_t *buffer)
 {
-    AUTO_FREE uint8_t *buffer = malloc(BUFFER_BYTES);
-    if (!buffer)
-        return -ENOMEM;
-    for (uint64_t at = 0;;) {
-        int64_t n = disk_read(from, buffer, BUFFER_BYTES, at);
+    while (at < end) {
+        int64_t n = disk_read(from, buffer, MIN((uint64_t)BUFFER_BYTES, end - at), at);
         if (n <= 0)
-            return (int)n;
+            return n < 0 ? n : (int64_t)at;
         int error = disk_write(to, buffer, (size_t)n, at);
         if (error < 0)
             return error;
         at += (uint64_t)n;
     }
+    return (int64_t)at;
+}
+
+static int copy_by_buffer(int from, int to)
+{
+    AUTO_FREE uint8_t *buffer = malloc(BUFFER_BYTES);
+    return buffer ? (int)MIN(copy_range(from, to, 0, INT64_MAX, buffer), 0) : -ENOMEM;
 }
 
 /* In the kernel where it can, which shares the blocks on some filesystems. */
@@ -78,6 +84,22 @@ int directory_copy_file(int dirfd, const char *name, int fd)
         error = disk_sync(to);
     if (error < 0)
         (void)!disk_unlink(dirfd, name);
+    return error;
+}
+
+int directory_copy_data(int from, int to, uint64_t size)
+{
+    AUTO_FREE uint8_t *buffer = malloc(BUFFER_BYTES);
+    int error = buffer ? disk_truncate(to, size) : -ENOMEM;
+    for (uint64_t at = 0; error == 0 && at < size;) {
+        off_t data = lseek(from, (off_t)at, SEEK_DATA);
+        off_t hole = data < 0 ? data : lseek(from, data, SEEK_HOLE);
+        if (hole < 0)
+            return errno == ENXIO ? 0 : -errno;
+        at = MIN((uint64_t)hole, size);
+        int64_t end = copy_range(from, to, (uint64_t)data, at, buffer);
+        error = end < 0 ? (int)end : (uint64_t)end < at ? -EIO : 0;
+    }
     return error;
 }
 

@@ -1,6 +1,9 @@
 /* fs/directory.h — making, syncing and removing what lies in a volume's directory. */
 #pragma once
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "proto/base/check.h"
 
 /* Opens the directory name below dirfd (AT_FDCWD: a path). -ENOENT, -ENOTDIR. Returns the descriptor. */
@@ -10,6 +13,9 @@ MUST_USE int directory_make(int dirfd, const char *name);
 
 /* Replaces the file name by these bytes: whole and durable, or as it was. */
 MUST_USE int directory_write_file(int dirfd, const char *name, const void *data, size_t size);
+
+/* Makes the empty file `to` the first size bytes of `from`, which has them; holes stay holes. Not synced. */
+MUST_USE int directory_copy_data(int from, int to, uint64_t size);
 
 /* Copies all of fd into a new durable file. -EEXIST. */
 MUST_USE int directory_copy_file(int dirfd, const char *name, int fd);

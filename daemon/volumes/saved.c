@@ -16,7 +16,6 @@
 #include "proto/base/log.h"
 
 #define DEPTH_MAX 12 /* of what is under its path */
-#define COPY_BYTES (8u << 20)
 #define PATH_BYTES 4096u
 #define ABOUT "about"
 
@@ -245,38 +244,6 @@ static struct picked *find_picked(const struct put *put, uint64_t ino)
 
 /* ---- copies ---- */
 
-static int copy_run(int from, int to, uint64_t at, uint64_t end, uint8_t *buffer)
-{
-    while (at < end) {
-        int64_t n = disk_read(from, buffer, MIN(COPY_BYTES, end - at), at);
-        if (n <= 0)
-            return n < 0 ? (int)n : -EIO;
-        int r = disk_write(to, buffer, (size_t)n, at);
-        if (r < 0)
-            return r;
-        at += (uint64_t)n;
-    }
-    return 0;
-}
-
-/* Holes stay holes. */
-static int copy_bytes(int from, int to, uint64_t size)
-{
-    AUTO_FREE uint8_t *buffer = malloc(COPY_BYTES);
-    int r = buffer ? disk_truncate(to, size) : -ENOMEM;
-    for (uint64_t at = 0; r == 0 && at < size;) {
-        off_t data = lseek(from, (off_t)at, SEEK_DATA);
-        if (data < 0)
-            return errno == ENXIO ? 0 : -errno;
-        off_t hole = lseek(from, data, SEEK_HOLE);
-        if (hole < 0)
-            return -errno;
-        r = copy_run(from, to, (uint64_t)data, MIN((uint64_t)hole, size), buffer);
-        at = (uint64_t)hole;
-    }
-    return r;
-}
-
 static int set_attributes(int fd, const struct inode *inode)
 {
     const struct timespec times[2] = {
@@ -306,7 +273,7 @@ static int copy_file(struct put *put, struct picked *picked, int dirfd, const ch
     if (fd < 0)
         return fd;
     uint64_t size = content_size(content);
-    r = copy_bytes(content_fd(content), fd, size);
+    r = directory_copy_data(content_fd(content), fd, size);
     if (r == 0)
         r = set_attributes(fd, &picked->inode);
     put->files++;

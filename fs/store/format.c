@@ -9,13 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/directory.h"
 #include "fs/disk/disk.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/log.h"
 #include "proto/base/mutex.h"
 
 #define ARGUMENTS_MAX 32
-#define COPY_BYTES (64u << 10)
 
 static struct template
 {
@@ -111,42 +111,14 @@ static int get(uint64_t bytes, int *ret_fd)
 {
     struct template *t = get_template();
     AUTO_CLOSE int fd = find(t, bytes);
-    int e = fd == -ENOENT ? make(bytes, &fd) : MIN(fd, 0);
-    if (e == 0)
-        e = keep(t, fd, bytes);
+    int e = MIN(fd, 0);
+    if (e == -ENOENT) {
+        e = make(bytes, &fd);
+        if (e == 0)
+            e = keep(t, fd, bytes);
+    }
     if (e == 0)
         *ret_fd = TAKE_FD(fd);
-    return e;
-}
-
-/* ---- copying ---- */
-
-static int copy_range(int from, int to, off_t at, off_t end)
-{
-    char buffer[COPY_BYTES];
-    while (at < end) {
-        int64_t n = disk_read(from, buffer, MIN(sizeof buffer, (size_t)(end - at)), (uint64_t)at);
-        if (n <= 0)
-            return n < 0 ? (int)n : -EIO;
-        int e = disk_write(to, buffer, (size_t)n, (uint64_t)at);
-        if (e < 0)
-            return e;
-        at += n;
-    }
-    return 0;
-}
-
-/* What is not there is zeros in both. */
-static int copy_data(int from, int to)
-{
-    int e = 0;
-    for (off_t at = 0, end; e == 0; at = end) {
-        at = lseek(from, at, SEEK_DATA);
-        end = at < 0 ? -1 : lseek(from, at, SEEK_HOLE);
-        if (end < 0)
-            return errno == ENXIO ? 0 : -errno;
-        e = copy_range(from, to, at, end);
-    }
     return e;
 }
 
@@ -154,9 +126,7 @@ int format_file(int fd, uint64_t bytes)
 {
     AUTO_CLOSE int from = -1;
     int e = get(bytes, &from);
-    if (e == 0)
-        e = disk_truncate(fd, bytes);
-    return e < 0 ? e : copy_data(from, fd);
+    return e < 0 ? e : directory_copy_data(from, fd, bytes);
 }
 
 void format_prepare(uint64_t bytes)
