@@ -201,7 +201,7 @@ void replica_status(struct replica *replica, struct replica_status *ret_status)
     *ret_status = (struct replica_status){
         .is_home = is_home,
         .is_member = is_home || core->is_member,
-        .has_lease = is_home || (core->is_member && clock_mono_ns() < core->lease_until_ns),
+        .has_lease = is_home || core_has_lease(core, clock_mono_ns()),
         .is_connected = is_home || core->is_joined,
         .home_index = is_home ? core->last : core->home_index,
         .turn = turn_to_show(core),

@@ -23,9 +23,9 @@ struct saved_options {
     int checkpoint_fd;     /* of the volume that replaces it */
 };
 
-/* Puts aside and durably notes what the volume has from `from` on, and takes away from it the content that
- * the volume of the checkpoint does not have this host keep: it belongs to versions that the other log may give other content. Nothing is made where there is nothing but housekeeping. -ENOSPC, -EIO: the volume
- * is as it was. */
+/* Puts aside and durably notes what the volume has from `from` on, and takes away from it the content that the volume of the
+ * checkpoint does not have this host keep: it belongs to versions that the other log may give other content. Nothing is made
+ * where there is nothing but housekeeping. -ENOSPC, -EIO: the volume is as it was. */
 MUST_USE int saved_put(const struct saved_options *options);
 
 #define SAVED_NAME_MAX 320

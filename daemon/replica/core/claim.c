@@ -12,12 +12,6 @@
 #include "daemon/replica/core/broken.h"
 #include "daemon/replica/core/core.h"
 
-static void leave_link(struct core *c)
-{
-    c->put_link(TAKE(c->link));
-    c->is_joined = false;
-}
-
 static bool has_home(const struct core *c, int64_t now_ns)
 {
     return c->is_joined && (c->heard_ns == 0 || now_ns - c->heard_ns < LEASE_NS);
@@ -30,7 +24,7 @@ int core_claim(struct core *c, int64_t now_ns)
     if (has_home(c, now_ns) || c->is_taking_over)
         return -EBUSY;
     if (c->is_joined)
-        leave_link(c);
+        core_leave_link(c);
     c->claim_at_ns = now_ns + (BROKEN(claims_at_once) ? 1 : LEASE_NS + LEASE_MARGIN_NS);
     return 0;
 }
@@ -55,8 +49,7 @@ uint64_t core_begin_term(struct core *c, uint16_t drawn)
     c->last = MAX(c->last, c->applied);
     c->fence = c->last + 1;
     core_forget_followers(c);
-    if (c->link)
-        c->put_link(TAKE(c->link));
+    core_leave_link(c);
     return epoch_of_next_term(MAX(c->turn.epoch, c->newer), BROKEN(term_not_drawn) ? 0 : drawn);
 }
 
@@ -71,7 +64,7 @@ bool core_hear(struct core *c, uint64_t epoch, struct host_id home)
     c->claim_at_ns = 0;
     bool has_left = c->link && c->is_joined && !c->is_taking_over;
     if (has_left)
-        leave_link(c);
+        core_leave_link(c);
     return has_left;
 }
 
@@ -89,8 +82,7 @@ bool core_yield(struct core *c)
     if (!core_must_yield(c))
         return false;
     c->is_taking_over = true;
-    if (c->link)
-        leave_link(c);
+    core_leave_link(c);
     return true;
 }
 

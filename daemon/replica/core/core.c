@@ -69,6 +69,13 @@ static void unlink_follower(struct core *c, struct follower *follower)
         followers_remove(&c->followers, follower->host);
 }
 
+void core_leave_link(struct core *c)
+{
+    if (c->link)
+        c->put_link(TAKE(c->link));
+    c->is_joined = false;
+}
+
 bool core_unlink(struct core *c, void *link)
 {
     for (size_t i = c->followers.n; i-- > 0;)
@@ -76,7 +83,6 @@ bool core_unlink(struct core *c, void *link)
             unlink_follower(c, &c->followers.all[i]);
     if (!link || c->link != link)
         return false;
-    c->put_link(TAKE(c->link));
-    c->is_joined = false;
+    core_leave_link(c);
     return true;
 }

@@ -68,6 +68,8 @@ MUST_USE bool core_may_answer(const struct core *c, int64_t now_ns, int64_t *ret
 /* A lease that has not ended, although it may not be of use yet. */
 MUST_USE bool core_has_lease(const struct core *c, int64_t now_ns);
 
+/* Gives back the link to the home, if there is one. */
+void core_leave_link(struct core *c);
 /* The connection has ended, whichever side it served. True: it was the link to the home. */
 bool core_unlink(struct core *c, void *link);
 
@@ -163,9 +165,9 @@ int64_t core_own_lease_left(const struct core *c, int64_t now_ns);
 /* An offer came: may this host take the epoch after turn.epoch? Nothing is answered here until core_started.
  * -ESTALE: not (any more) what the log says; -EALREADY: it has. */
 MUST_USE int core_take_over(struct core *c, const void *link, uint64_t epoch, uint64_t stop_index);
+void core_forget_followers(struct core *c); /* a new table begins */
 /* The successor has left, and will not start. This host goes on, with a turn higher than the one it offered. Once that
  * is decided, and recorded on its disk, it offers that turn to nobody again; so a crash meanwhile leads here, too. */
-void core_forget_followers(struct core *c); /* a new table begins */
 MUST_USE bool core_must_resume(const struct core *c);
 MUST_USE bool core_resume(struct core *c); /* False: it need not */
 /* START is logged and durable at index; or it could not be (0). */

@@ -145,8 +145,6 @@ void core_started(struct core *c, uint64_t index, const struct turn *turn, int64
     c->is_member = false;
     c->hint = NO_HOST;
     c->claim_at_ns = 0;
-    if (c->link)
-        c->put_link(TAKE(c->link));
-    c->is_joined = false;
+    core_leave_link(c);
     work_taken(&c->work, now_ns);
 }

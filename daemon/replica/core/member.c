@@ -28,11 +28,9 @@ struct host_id core_home_to_join(const struct core *c)
 
 void core_joining(struct core *c, struct host_id host, void *link)
 {
-    if (c->link)
-        c->put_link(c->link);
+    core_leave_link(c);
     c->link = link;
     c->link_host = host;
-    c->is_joined = false;
 }
 
 bool core_joined(struct core *c, const void *link, uint64_t epoch, uint64_t home_index)
@@ -99,8 +97,7 @@ bool core_move_on(struct core *c)
                          host_equal(c->link_host, c->turn.home) && c->link_epoch == c->turn.epoch;
     if (!is_at_stopped || host_equal(c->turn.successor, c->self) || c->applied < c->home_index)
         return false;
-    c->put_link(TAKE(c->link));
-    c->is_joined = false;
+    core_leave_link(c);
     c->tries_stopper = false;
     c->hint = NO_HOST; /* it may have led here */
     return true;
