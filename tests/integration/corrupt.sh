@@ -38,15 +38,6 @@ is_same "$(on h1 sha256sum /mnt/ow/v/none)" "$(within 10 on h2 sha256sum /mnt/ow
 cluster_down
 unset WHISKFS_FAULTS
 
-# flip FILE OFFSET: one bit.
-flip() {
-    python3 -c '
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDWR)
-at = int(sys.argv[2])
-os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 4]), at)' "$1" "$2"
-}
-
 say "a bit that flips on the keeper's disk"
 cluster_up 2 --no-kafka --config volumes.image=off
 on h1 whiskfs volume create v >/dev/null

@@ -7,13 +7,6 @@
 
 cluster_up 3 --no-kafka
 
-# of HOST FIELD: what the host says of volume v.
-of() {
-    on "$1" whiskfs status --json | python3 -c '
-import json, sys
-print(next(v[sys.argv[1]] for v in json.load(sys.stdin)["volumes"] if v["name"] == "v"))' "$2"
-}
-
 # saved HOST FIELD: of what was put aside there, a line each.
 saved() {
     on "$1" whiskfs status --json | python3 -c '

@@ -5,15 +5,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# flip FILE OFFSET: one bit.
-flip() {
-    python3 -c '
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDWR)
-at = int(sys.argv[2])
-os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 4]), at)' "$1" "$2"
-}
-
 # check HOST [OPTION…]: what fsck says of the volume goes to `said`; fails when it found something.
 check() {
     local host=$1

@@ -7,13 +7,6 @@
 
 cluster_up 3 --no-kafka
 
-# of HOST FIELD: what the host says of volume v.
-of() {
-    on "$1" whiskfs status --json | python3 -c '
-import json, sys
-print(next(v[sys.argv[1]] for v in json.load(sys.stdin)["volumes"] if v["name"] == "v"))' "$2"
-}
-
 # make HOST DIRECTORY FROM TO: an empty file for each number.
 make() {
     within 100 on "$1" sh -c 'mkdir -p "$1"; i=$2; while [ $i -lt $3 ]; do : >"$1/$i"; i=$((i + 1)); done' \

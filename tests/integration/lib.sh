@@ -144,6 +144,40 @@ is_same() {
     [[ $1 == "$2" ]] || fail "wanted '$1', got '$2'"
 }
 
+# of HOST FIELD: what the host says of volume v in `whiskfs status`.
+of() {
+    on "$1" whiskfs status --json | python3 -c '
+import json, sys
+print(next(v[sys.argv[1]] for v in json.load(sys.stdin)["volumes"] if v["name"] == "v"))' "$2"
+}
+
+# flip FILE OFFSET: one bit.
+flip() {
+    python3 -c '
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+at = int(sys.argv[2])
+os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 4]), at)' "$1" "$2"
+}
+
+# hold HOST REDIRECTION: a process there opens what the redirection names (">>/mnt/ow/v/f") and has it open until let_go.
+hold() {
+    local line
+    on "$1" rm -f /run/stop
+    exec 7< <(on "$1" sh -c "exec 3$2; echo open; while ! test -e /run/stop; do sleep 0.05; done; echo closed")
+    read -r -u 7 line
+    is_same open "$line"
+}
+
+# let_go HOST: returns when it is closed.
+let_go() {
+    local line
+    on "$1" touch /run/stop
+    read -r -u 7 line
+    is_same closed "$line"
+    exec 7<&-
+}
+
 # refused COMMAND…: the command must fail.
 refused() {
     if "$@"; then
@@ -176,6 +210,17 @@ wait_hears() {
         wait_until "ping_all; [[ \$(metric $host whiskfs_openwhisk_invokers_up) == 3 ]]" 15
     done
     ping_all
+}
+
+# start_hosts: h1, h2 and h3, of a cluster that is up without daemons, until each knows the others.
+start_hosts() {
+    local host
+    for host in h1 h2 h3; do
+        "$cluster" start $host
+    done
+    for host in h1 h2 h3; do
+        wait_until "[[ \$(metric $host whiskfs_hosts_known) == 2 ]]" 15
+    done
 }
 
 # on_all METRIC: of h1, h2 and h3.

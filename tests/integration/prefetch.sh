@@ -23,12 +23,7 @@ ping_all # topics are there before the daemons look
 for i in 0 1 2; do
     "$whisk" activation guest/other "$(printf '%032d' 7)" '{}' | publish "invoker$i"
 done
-for host in h1 h2 h3; do
-    "$cluster" start $host
-done
-for host in h1 h2 h3; do
-    wait_until "[[ \$(metric $host whiskfs_hosts_known) == 2 ]]" 15
-done
+start_hosts
 wait_hears h1 h2 h3
 
 first=0123456789abcdef0123456789abcdef

@@ -30,16 +30,11 @@ on h2 whiskfs attach v >/dev/null
 on h1 sh -c 'echo one >/mnt/ow/v/f && mkdir /mnt/ow/v/d'
 
 say "not while somebody writes"
-exec 7< <(on h1 sh -c 'exec 3>>/mnt/ow/v/f; echo open; while ! test -e /run/stop; do sleep 0.05; done; echo closed')
-read -r -u 7 line
-is_same open "$line"
+hold h1 '>>/mnt/ow/v/f'
 refused remount ro 2>/dev/null
 on h1 touch /mnt/ow/v/d/writable
 on h1 rm /mnt/ow/v/d/writable
-on h1 touch /run/stop
-read -r -u 7 line
-is_same closed "$line"
-exec 7<&-
+let_go h1
 
 say "read-only"
 wait_until 'remount ro' 20 # what was just removed may still be on its way

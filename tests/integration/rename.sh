@@ -20,18 +20,14 @@ on h2 whiskfs attach old >/dev/null
 on h2 sh -c 'echo "kept by h2" >/mnt/ow/old/two'
 
 say "refused: in use here, in use elsewhere, taken, elsewhere, unknown, no name"
-exec 7< <(on h1 sh -c 'exec 3</mnt/ow/old/one; echo open; while ! test -e /run/stop; do sleep 0.05; done')
-read -r -u 7 line
-is_same open "$line"
+hold h1 '</mnt/ow/old/one'
 on h2 whiskfs detach old >/dev/null
 status=0
 rename_on h1 old new || status=$?
 is_same 5 "$status"
 [[ $said == *"in use"* ]] || fail "it says '$said'"
 is_same "of h1" "$(on h1 cat /mnt/ow/old/one)"
-on h1 touch /run/stop
-cat <&7
-exec 7<&-
+let_go h1
 on h2 whiskfs attach old >/dev/null
 is_same "of h1" "$(on h2 cat /mnt/ow/old/one)"
 status=0

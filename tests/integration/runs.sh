@@ -45,12 +45,7 @@ cluster_up 3 --no-daemons --config openwhisk.activation_log=/run/whiskfs/activat
 for topic in invoker0 invoker1 invoker2 completed0 health; do
     "$whisk" ping 0 | publish $topic
 done
-for host in h1 h2 h3; do
-    "$cluster" start $host
-done
-for host in h1 h2 h3; do
-    wait_until "[[ \$(metric $host whiskfs_hosts_known) == 2 ]]" 15
-done
+start_hosts
 wait_hears h1 h2 h3
 from=$(host_of guest/manual/split)
 to=$(host_of guest/manual/infer)

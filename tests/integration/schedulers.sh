@@ -31,11 +31,8 @@ cluster_up 3 --no-daemons
 for topic in scheduler0 invoker0 invoker1 invoker2 completed0; do
     "$whisk" ping 0 | publish $topic
 done
+start_hosts
 for host in h1 h2 h3; do
-    "$cluster" start $host
-done
-for host in h1 h2 h3; do
-    wait_until "[[ \$(metric $host whiskfs_hosts_known) == 2 ]]" 15
     before=$(metric $host whiskfs_openwhisk_messages_total)
     for topic in scheduler0 invoker0 invoker1 invoker2 completed0; do
         wait_until "\"$whisk\" ping 0 | publish $topic; (($before < \$(metric $host whiskfs_openwhisk_messages_total)))" 40

@@ -5,15 +5,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# flip FILE OFFSET: one bit.
-flip() {
-    python3 -c '
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDWR)
-at = int(sys.argv[2])
-os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 4]), at)' "$1" "$2"
-}
-
 # own PATH: the file of h1 that holds its content.
 own() {
     printf '%s/h1/state/volumes/v/content/own/%016x\n' "$cluster_directory" "$(on h1 stat -c %i "/mnt/ow/v/$1")"
